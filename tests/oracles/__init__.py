@@ -1,0 +1,1 @@
+"""Loop and dense references; they import no production code."""
