@@ -38,7 +38,9 @@ class Sample:
     """x, y, z in metres, then the columns that `point_features` names; all finite."""
     point_features: tuple[str, ...]
     """Names of the C columns: ("x", "y", "z", "intensity", ...)."""
-    boxes: Float32[np.ndarray, "N 7|9"] = field(default_factory=lambda: np.zeros((0, 7), np.float32))
+    boxes: Float32[np.ndarray, "N 7|9"] = field(
+        default_factory=lambda: np.zeros((0, 7), np.float32)
+    )
     """True boxes of the classes trained on."""
     labels: Int64[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Index of each box's class in the config's `classes`."""

@@ -14,7 +14,9 @@ def test_shape_is_z_y_x():
 
 def test_lower_faces_belong_to_the_cell_and_upper_faces_do_not():
     grid = VoxelGrid((0, 0, 0, 4, 3, 2), (1, 1, 1))
-    points = torch.tensor([[0.0, 0, 0], [1, 1, 1], [3.99, 2.99, 1.99], [4, 0, 0], [0, 3, 0], [0, 0, 2]])
+    points = torch.tensor(
+        [[0.0, 0, 0], [1, 1, 1], [3.99, 2.99, 1.99], [4, 0, 0], [0, 3, 0], [0, 0, 2]]
+    )
     assert grid.coordinates(points).tolist() == [
         [0, 0, 0], [1, 1, 1], [1, 2, 3], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1],
     ]
@@ -40,7 +42,11 @@ def test_centers_of_a_strided_map_carry_half_a_coarse_cell():
 
 @pytest.mark.parametrize(
     ("point_cloud_range", "voxel_size"),
-    [((0, 0, 0, 1, 1, 1), (0.3, 1, 1)), ((0, 0, 0, 0, 1, 1), (1, 1, 1)), ((0, 0, 0, 1, 1, 1), (-1, 1, 1))],
+    [
+        ((0, 0, 0, 1, 1, 1), (0.3, 1, 1)),
+        ((0, 0, 0, 0, 1, 1), (1, 1, 1)),
+        ((0, 0, 0, 1, 1, 1), (-1, 1, 1)),
+    ],
 )
 def test_a_range_that_is_not_whole_cells_is_refused(point_cloud_range, voxel_size):
     with pytest.raises(ValueError, match="x: range"):
