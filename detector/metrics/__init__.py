@@ -1,0 +1,1 @@
+"""The data sets' own metrics as pure functions: arrays in, dataclass out."""
