@@ -7,9 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-# A thread costs about 0.1 ms to start; in units of 10 ns.
-LEAST_WORK = 30_000
-
 
 def in_threads(
     kernel: Callable[..., None], count: int, *arguments, work_per_item: int = 1
@@ -22,10 +19,10 @@ def in_threads(
     neither: its OpenMP layer aborts a worker that was forked after first use.
 
     Args:
-        work_per_item: rough cost of one item in units of 10 ns; a piece worth less than
-            `LEAST_WORK` isn't given a thread of its own.
+        work_per_item: rough cost of one item in units of 10 ns; a piece worth less than about
+            0.3 ms isn't given a thread of its own.
     """
-    pieces = max(1, min(torch.get_num_threads(), count * work_per_item // LEAST_WORK))
+    pieces = max(1, min(torch.get_num_threads(), count * work_per_item // 30_000))
     if pieces == 1:
         kernel(0, count, *arguments)
         return

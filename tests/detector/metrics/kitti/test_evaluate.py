@@ -2,10 +2,9 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
-from detector.metrics.kitti import evaluate, evaluate_kitti
+from detector.metrics.kitti import evaluate, evaluate_kitti, matching
 from detector.metrics.kitti.result import DIFFICULTIES, METRICS
 from tests.oracles import kitti_metric as oracle
 from tests.writers.kitti_objects import Row, objects
@@ -321,12 +320,15 @@ def test_figures_are_those_of_the_definition(seed, frames):
                 )  # fmt: skip
 
 
-def test_pieces_and_threads_change_nothing(monkeypatch):
+def test_work_in_pieces_gives_the_same_figures(monkeypatch):
+    def one_by_one(kernel, count, *arguments, work_per_item):
+        for item in reversed(range(count)):
+            kernel(item, item + 1, *arguments)
+
     truth, detections = random_frames(5, 30)
     whole = score(truth, detections).precision
     monkeypatch.setattr(evaluate, "PAIRS_AT_ONCE", 7)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr("detector.ops.threads.LEAST_WORK", 1)
+    monkeypatch.setattr(matching, "in_threads", one_by_one)
     assert np.array_equal(score(truth, detections).precision, whole)
 
 
