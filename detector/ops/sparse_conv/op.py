@@ -86,7 +86,8 @@ def _weight_gradient(features: Tensor, out_gradient: Tensor, kernel_map: KernelM
     )
     in_threads(
         cpu.weight_gradient, len(gradient), _array(features), _array(out_gradient),
-        kernel_map.table.numpy(), gradient.numpy(), work_per_item=_cost(gradient[0]) * len(features),
+        kernel_map.table.numpy(), gradient.numpy(),
+        work_per_item=_cost(gradient[0]) * len(features),
     )  # fmt: skip
     return gradient
 
