@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from detector.errors import InputError
+
+Item = TypeVar("Item")
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -23,6 +38,37 @@ def run_tool(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         status = 130
     sys.exit(status or 0)
+
+
+def progress(items: Sequence[Item], doing: str) -> Iterator[Item]:
+    """The items one by one, with a bar, their number and the time left where a person looks on."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        yield from bar.track(items, description=doing)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes a JSON file in one step: there is the whole file, or what was there before.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: can't be written ({error.strerror}); choose a file that you may write to"
+        ) from None
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _check_datasets_package() -> None:

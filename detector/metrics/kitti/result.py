@@ -63,14 +63,14 @@ class KittiResult:
     def table(self) -> Table:
         """All percentages, for a terminal."""
         table = Table(title="KITTI average precision, %")
-        table.add_column("class\n(true boxes)", no_wrap=True)
-        table.add_column("metric")
+        table.add_column("class,\ntrue boxes", no_wrap=True)
+        table.add_column("")
         for recall in RECALL_STEPS:
             for difficulty in ("easy", "mod.", "hard"):
                 table.add_column(f"{recall}\n{difficulty}", justify="right", no_wrap=True)
         values = self.as_dict()
         for name, counts in zip(self.classes, self.truth_counts, strict=True):
-            first_cells = iter((name, "({} / {} / {})".format(*counts), "", ""))
+            first_cells = iter((name, "{} / {} / {}".format(*counts), "", ""))
             for metric in METRICS:
                 table.add_row(
                     next(first_cells),

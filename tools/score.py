@@ -1,0 +1,61 @@
+"""Scores result files of any detector with a data set's official metric."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from detector.cli import progress, run_tool, write_json
+
+
+def main() -> int | None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(metavar="DATASET", required=True)
+    add_kitti(commands)
+    arguments = parser.parse_args()
+    return arguments.score(arguments)
+
+
+def add_kitti(commands) -> None:
+    parser = commands.add_parser(
+        "kitti",
+        help="KITTI 3D objects: AP of 2D, BEV and 3D boxes, orientation",
+        description="Prints average precision (R40 and R11) of Car, Pedestrian and Cyclist, as "
+        "KITTI's own evaluator computes it.",
+    )
+    parser.add_argument("--labels", required=True, help="folder of label files (label_2)")
+    parser.add_argument(
+        "--results",
+        required=True,
+        help="folder of result files: one a frame, empty where nothing was found",
+    )
+    parser.add_argument("--split", help="file with the ids of the frames to score, one a line")
+    parser.add_argument(
+        "--json",
+        metavar="OUT",
+        help="file for the figures: {class: {bbox, bev, 3d, aos: {R40, R11: [easy, moderate, "
+        "hard]}}}; aos is null where detections lack alpha (-10)",
+    )
+    parser.set_defaults(score=score_kitti)
+
+
+def score_kitti(arguments: argparse.Namespace) -> None:
+    from datasets.kitti_files import read_objects
+    from datasets.kitti_results import pair_results
+    from detector.metrics.kitti import evaluate_kitti
+
+    files = pair_results(arguments.labels, arguments.results, arguments.split)
+    result = evaluate_kitti(
+        (read_objects(label) for label, _ in progress(files, "reading frames")),
+        (read_objects(found, with_scores=True) for _, found in files),
+    )
+    Console().print(result.table())
+    print(f"frames scored: {len(files)}")
+    if arguments.json:
+        write_json(arguments.json, result.as_dict())
+        print(f"figures written to {arguments.json}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
