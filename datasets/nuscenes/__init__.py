@@ -1,0 +1,1 @@
+"""nuScenes: tables and sensor files as they are on disk, and its result files."""
