@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from datasets.nuscenes.index import NuScenesIndex, table_bytes
-from datasets.nuscenes.tables import Tokens, read_columns, read_rows, table_folder
+from datasets.nuscenes.tables import (
+    Tokens,
+    garbage_collection_paused,
+    read_columns,
+    read_rows,
+    table_folder,
+)
 from detector.errors import InputError
 
 # Velocities come from positions at most this far apart (twice as far around a middle frame).
@@ -21,15 +27,16 @@ def build_index(root: str | Path, version: str) -> NuScenesIndex:
         InputError: a table is missing, broken, or lacks a token that another refers to.
     """
     folder = table_folder(root, version)
-    samples, sample_rows = _samples(folder)
-    calibrations, calibration_rows = _calibrations(folder)
-    return NuScenesIndex(
-        table_bytes=table_bytes(folder),
-        **samples,
-        **calibrations,
-        **_frames(folder, calibrations, calibration_rows, sample_rows),
-        **_annotations(folder, samples["sample_time_us"], sample_rows),
-    )
+    with garbage_collection_paused():
+        samples, sample_rows = _samples(folder)
+        calibrations, calibration_rows = _calibrations(folder)
+        return NuScenesIndex(
+            table_bytes=table_bytes(folder),
+            **samples,
+            **calibrations,
+            **_frames(folder, calibrations, calibration_rows, sample_rows),
+            **_annotations(folder, samples["sample_time_us"], sample_rows),
+        )
 
 
 def _samples(folder: Path) -> tuple[dict, Tokens]:
