@@ -1,0 +1,1 @@
+"""The Waymo Open Dataset without TensorFlow: v1 TFRecords, v2 Parquet, and files of results."""
