@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 from torch import Tensor
 
 from detector.ops.occupancy import cpu
@@ -62,6 +62,17 @@ class BitmapIndex:
         index = BitmapIndex(self.shape, self.batch_size)
         index._mark(self.coordinates)
         index._mark(coordinates)
+        index._finish()
+        return index
+
+    def dilate(self, chosen: Bool[Tensor, "V K"], kernel_size: Triple) -> BitmapIndex:
+        """Of these cells and the neighbours inside the grid that each chose."""
+        index = BitmapIndex(self.shape, self.batch_size)
+        index._mark(self.coordinates)
+        cpu.mark_chosen(
+            self.coordinates.numpy(), chosen.numpy(), index.words, index.lines, *self.shape,
+            index.line_words, kernel_size,
+        )  # fmt: skip
         index._finish()
         return index
 

@@ -113,6 +113,25 @@ def mark_windows(
 
 
 @njit(nogil=True, cache=True)
+def mark_chosen(
+    coordinates, chosen, words, lines, z_size, y_size, x_size, line_words, kernel_size
+):  # fmt: skip
+    """Sets the bits of the neighbours inside the grid that each row chose, by kernel offset."""
+    for row in range(len(coordinates)):
+        b, z, y, x = coordinates[row]
+        for k in range(chosen.shape[1]):
+            if not chosen[row, k]:
+                continue
+            to_z = z + k // (kernel_size[1] * kernel_size[2]) - kernel_size[0] // 2
+            to_y = y + k // kernel_size[2] % kernel_size[1] - kernel_size[1] // 2
+            to_x = x + k % kernel_size[2] - kernel_size[2] // 2
+            if 0 <= to_z < z_size and 0 <= to_y < y_size and 0 <= to_x < x_size:
+                line = (np.int64(b) * z_size + to_z) * y_size + to_y
+                lines[line] = 1
+                words[line * line_words + (to_x >> 6)] |= ONE << np.uint64(to_x & BITS)
+
+
+@njit(nogil=True, cache=True)
 def count_lines(start, stop, words, lines, line_words, counts):
     """counts[line] = number of set bits."""
     for line in range(start, stop):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int, Int32
+from jaxtyping import Bool, Int, Int32
 from torch import Tensor
 
 from detector.ops.occupancy.kernel_map import KernelMap
@@ -167,6 +167,19 @@ class Occupancy:
         """These voxels and the given cells of the same grid, in any order, repeated or not; rows
         with b < 0 don't count."""
         return Occupancy(self._index.union(coordinates.int().contiguous()))
+
+    def dilate(
+        self, chosen: Bool[Tensor, "V K"], kernel_size: int | Sequence[int]
+    ) -> Occupancy:
+        """These voxels and, of each voxel's neighbours in a kernel of odd sizes, those it chose;
+        choices outside the grid don't count."""
+        kernel_size = as_triple(kernel_size, "kernel_size", 1)
+        if chosen.shape != (len(self), math.prod(kernel_size)):
+            raise ValueError(
+                f"chosen must be ({len(self)} voxels, {math.prod(kernel_size)} offsets), got "
+                f"shape {tuple(chosen.shape)}"
+            )
+        return Occupancy(self._index.dilate(chosen.contiguous(), kernel_size))
 
     def _table(self, sites: Tensor, kernel_size: Triple, dilation: Triple) -> Tensor:
         padding = tuple(d * (k // 2) for d, k in zip(dilation, kernel_size, strict=True))

@@ -9,7 +9,7 @@ import itertools
 import math
 
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
 from detector.ops.occupancy.shapes import Triple, convolved_shape
@@ -49,6 +49,20 @@ class SortedKeyIndex:
         keys = _keys(coordinates[coordinates[:, 0] >= 0], self.shape)
         keys = torch.unique(torch.cat([self.keys, keys]))
         return SortedKeyIndex(keys, self.shape, self.batch_size)
+
+    def dilate(self, chosen: Bool[Tensor, "V K"], kernel_size: Triple) -> SortedKeyIndex:
+        """Of these cells and the neighbours inside the grid that each chose."""
+        offsets = torch.tensor(
+            [
+                (0, *(o - k // 2 for o, k in zip(offset, kernel_size, strict=True)))
+                for offset in itertools.product(*map(range, kernel_size))
+            ],
+            device=chosen.device,
+        )  # (K, 4)
+        rows, picked = chosen.nonzero(as_tuple=True)
+        cells = self.coordinates[rows] + offsets[picked]
+        inside = ((cells[:, 1:] >= 0) & (cells[:, 1:] < self._triple(self.shape))).all(1)
+        return self.union(cells[inside])
 
     def windows(
         self, kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple

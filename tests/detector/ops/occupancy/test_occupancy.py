@@ -180,3 +180,22 @@ def test_both_kinds_agree_on_any_convolution(shape, sizes, seed):
         results.append((coarse.coordinates, kernel_map.table, neighbours.table))
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kernel_size", [(3, 3, 3), (1, 3, 5), (5, 1, 1)])
+def test_dilation_adds_the_chosen_neighbours_inside_the_grid(kernel_size, byte_budget):
+    shape = (3, 4, 70)
+    cells = random_coordinates(shape, 2, 0.05, seed=9)
+    occupancy = Occupancy.of_sorted(cells, shape, 2, byte_budget=byte_budget)
+    offsets = list(itertools.product(*(range(-(k // 2), k // 2 + 1) for k in kernel_size)))
+    chosen = torch.rand(len(cells), len(offsets)) < 0.3
+    expected = {tuple(cell) for cell in cells.tolist()}
+    for (b, *cell), of_cell in zip(cells.tolist(), chosen.tolist(), strict=True):
+        for offset, wanted in zip(offsets, of_cell, strict=True):
+            moved = [c + o for c, o in zip(cell, offset, strict=True)]
+            if wanted and all(0 <= m < n for m, n in zip(moved, shape, strict=True)):
+                expected.add((b, *moved))
+    dilated = occupancy.dilate(chosen, kernel_size)
+    assert dilated.coordinates.tolist() == [list(cell) for cell in sorted(expected)]
+    with pytest.raises(ValueError, match="chosen must be"):
+        occupancy.dilate(chosen[:, 1:], kernel_size)
