@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,14 +40,18 @@ def run_tool(main: Callable[[], int | None]) -> None:
     sys.exit(status or 0)
 
 
-def progress(items: Sequence[Item], doing: str) -> Iterator[Item]:
-    """The items one by one, with a bar, their number and the time left where a person looks on."""
+def progress(items: Iterable[Item], doing: str, count: int | None = None) -> Iterator[Item]:
+    """The items one by one, with a bar, their number and the time left where a person looks on.
+
+    Args:
+        count: how many there are, for items without a length.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as bar:
-        yield from bar.track(items, description=doing)
+        yield from bar.track(items, total=count, description=doing)
 
 
 def write_json(path: str | Path, value: Any) -> None:

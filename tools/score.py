@@ -13,6 +13,7 @@ def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(metavar="DATASET", required=True)
     add_kitti(commands)
+    add_waymo(commands)
     arguments = parser.parse_args()
     return arguments.score(arguments)
 
@@ -52,6 +53,45 @@ def score_kitti(arguments: argparse.Namespace) -> None:
     )
     Console().print(result.table())
     print(f"frames scored: {len(files)}")
+    if arguments.json:
+        write_json(arguments.json, result.as_dict())
+        print(f"figures written to {arguments.json}")
+
+
+def add_waymo(commands) -> None:
+    parser = commands.add_parser(
+        "waymo",
+        help="Waymo Open Dataset: AP and APH by type, range and difficulty",
+        description="Prints AP and APH of LEVEL_1 and LEVEL_2 by object type and range, as "
+        "Waymo's own compute_detection_metrics_main computes them.",
+    )
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="GT.bin",
+        help="file of a serialized waymo.open_dataset.Objects with the labels",
+    )  # fmt: skip
+    parser.add_argument(
+        "--predictions", required=True, metavar="P.bin", help="such a file with the detections"
+    )
+    parser.add_argument(
+        "--bev", action="store_true", help="compare boxes as seen from above, not in 3D"
+    )
+    parser.add_argument(
+        "--json", metavar="OUT",
+        help='file for the figures: {"OBJECT_TYPE_TYPE_VEHICLE_LEVEL_1": {"mAP", "mAPH"}, ...}, '
+        "names as the official tool prints them",
+    )  # fmt: skip
+    parser.set_defaults(score=score_waymo)
+
+
+def score_waymo(arguments: argparse.Namespace) -> None:
+    from datasets.waymo.score import score_files
+
+    result = score_files(
+        arguments.ground_truth, arguments.predictions, bev=arguments.bev,
+        progress=lambda frames, count: progress(frames, "scoring frames", count),
+    )  # fmt: skip
+    Console().print(result.table())
+    print(f"frames scored: {result.frame_count}")
     if arguments.json:
         write_json(arguments.json, result.as_dict())
         print(f"figures written to {arguments.json}")

@@ -10,6 +10,7 @@ from datasets.kitti_files import write_objects
 from detector.cli import run_tool
 from tests.conftest import REPOSITORY
 from tests.writers.kitti_objects import Row, objects
+from tests.writers.waymo_objects import ObjectRow, write_objects_file
 
 TOOL = REPOSITORY / "tools" / "score.py"
 RIGHT = "Car -1 -1 0 100 100 200 160 1.5 1.6 4 0 1.7 20 0 0.9\n"
@@ -149,3 +150,41 @@ def test_figures_of_the_official_evaluators_come_out(score, real_data, tmp_path)
                 assert ours == pytest.approx(values, abs=1e-4), name
                 compared += len(values)
     assert compared == 2 * 12 * 2 * 3
+
+
+@pytest.fixture
+def waymo(tmp_path):
+    """Two files of one frame: two vehicles, of which one was found."""
+    far = (40, 2, 3, 4, 2, 1.5, 0.5)
+    write_objects_file(tmp_path / "truth.bin", [ObjectRow(), ObjectRow(box=far)])
+    write_objects_file(tmp_path / "found.bin", [ObjectRow(score=0.9)])
+    return tmp_path
+
+
+def test_waymo_figures_have_the_official_names(score, waymo, capsys):
+    out = waymo / "figures.json"
+    files = ("--ground-truth", waymo / "truth.bin", "--predictions", waymo / "found.bin")
+    assert score("waymo", *files, "--json", out) == 0
+    assert "frames scored: 1" in capsys.readouterr().out
+    figures = json.loads(out.read_text())
+    assert figures["OBJECT_TYPE_TYPE_VEHICLE_LEVEL_1"]["mAP"] == pytest.approx(0.5)
+    assert figures["RANGE_TYPE_VEHICLE_[0, 30)_LEVEL_1"]["mAPH"] == pytest.approx(1)
+
+
+def test_waymo_seen_from_above(score, waymo):
+    files = ("--ground-truth", waymo / "truth.bin", "--predictions", waymo / "raised.bin")
+    write_objects_file(waymo / "raised.bin", [ObjectRow(score=0.9, box=(10, 2, 9, 4, 2, 1.5, 0.5))])
+    for flags, expected in (((), 0), (("--bev",), 0.5)):
+        assert score("waymo", *files, *flags, "--json", waymo / "out.json") == 0
+        figures = json.loads((waymo / "out.json").read_text())
+        assert figures["OBJECT_TYPE_TYPE_VEHICLE_LEVEL_1"]["mAP"] == pytest.approx(expected)
+
+
+def test_waymo_files_must_belong_together(score, waymo, capsys):
+    truth = waymo / "truth.bin"
+    strange = write_objects_file(waymo / "strange.bin", [ObjectRow("elsewhere", score=0.5)])
+    assert score("waymo", "--ground-truth", truth, "--predictions", strange) == 2
+    assert "no frame in common" in capsys.readouterr().err
+    bare = write_objects_file(waymo / "bare.bin", [ObjectRow(points=0)])
+    assert score("waymo", "--ground-truth", bare, "--predictions", strange) == 2
+    assert "num_lidar_points_in_box" in capsys.readouterr().err

@@ -2,40 +2,21 @@ import numpy as np
 import pytest
 
 from datasets.waymo.objects import paired_frames, read_objects
-from datasets.waymo.protos import message_class
 from detector.errors import InputError
 from detector.metrics.waymo import evaluate_waymo
-
-
-def write(path, objects, zones=0):
-    message = message_class("Objects")()
-    for context, time, camera, kind, x, score, points in objects:
-        item = message.objects.add(context_name=context, frame_timestamp_micros=time)
-        if camera:
-            item.camera_name = camera
-        item.object.type = kind
-        item.object.num_lidar_points_in_box = points
-        box = item.object.box
-        box.center_x, box.center_y, box.center_z, box.heading = x, 2, 3, 0.5
-        box.length, box.width, box.height = 4, 5, 6
-        if score is not None:
-            item.score = score
-    for _ in range(zones):
-        message.no_label_zone_objects.add(context_name="a")
-    path.write_bytes(message.SerializeToString())
-    return path
+from tests.writers.waymo_objects import ObjectRow, write_objects_file
 
 
 OBJECTS = [
-    ("b", 7, 0, 1, 10.0, 0.5, 9),
-    ("a", 8, 0, 2, 11.0, None, 5),
-    ("b", 7, 0, 4, 12.0, 0.25, 0),
-    ("b", 6, 1, 99, 13.0, 0.75, 1),
+    ObjectRow("b", 7, 1, (10, 2, 3, 4, 5, 6, 0.5), 0.5, 9),
+    ObjectRow("a", 8, 2, (11, 2, 3, 4, 5, 6, 0.5), None, 5),
+    ObjectRow("b", 7, 4, (12, 2, 3, 4, 5, 6, 0.5), 0.25, 0),
+    ObjectRow("b", 6, 99, (13, 2, 3, 4, 5, 6, 0.5), 0.75, 1, camera=1),
 ]
 
 
 def test_columns_hold_the_file(tmp_path):
-    table = read_objects(write(tmp_path / "o.bin", OBJECTS, zones=2))
+    table = read_objects(write_objects_file(tmp_path / "o.bin", OBJECTS, zones=2))
     assert table.frames == (("b_0", 7), ("a_0", 8), ("b_1", 6))
     assert table.frame.tolist() == [0, 1, 0, 2]
     assert table.boxes[0].tolist() == [10, 2, 3, 4, 5, 6, 0.5]
@@ -45,7 +26,7 @@ def test_columns_hold_the_file(tmp_path):
 
 
 def test_pieces_hold_the_same(tmp_path, monkeypatch):
-    path = write(tmp_path / "o.bin", OBJECTS * 5, zones=1)
+    path = write_objects_file(tmp_path / "o.bin", OBJECTS * 5, zones=1)
     whole = read_objects(path)
     monkeypatch.setattr("datasets.waymo.objects.PIECE_BYTES", 100)
     pieces = read_objects(path)
@@ -54,8 +35,8 @@ def test_pieces_hold_the_same(tmp_path, monkeypatch):
 
 
 def test_frames_are_paired_and_sorted_by_name_and_time(tmp_path):
-    table = read_objects(write(tmp_path / "o.bin", OBJECTS))
-    nothing = read_objects(write(tmp_path / "empty.bin", []))
+    table = read_objects(write_objects_file(tmp_path / "o.bin", OBJECTS))
+    nothing = read_objects(write_objects_file(tmp_path / "empty.bin", []))
     frames = list(paired_frames(table, nothing))
     assert [t.boxes[:, 0].tolist() for t, _ in frames] == [[11], [10], [13]]  # no points: left out
     frames = list(paired_frames(nothing, table))
@@ -64,7 +45,7 @@ def test_frames_are_paired_and_sorted_by_name_and_time(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "text", "flipped"])
 def test_a_broken_file_is_named(tmp_path, damage):
-    path = write(tmp_path / "o.bin", OBJECTS)
+    path = write_objects_file(tmp_path / "o.bin", OBJECTS)
     content = bytearray(path.read_bytes())
     if damage == "cut":
         content = content[:-3]
@@ -83,7 +64,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_numbers_must_be_finite(tmp_path):
-    path = write(tmp_path / "o.bin", [*OBJECTS, ("a", 1, 0, 1, float("nan"), 0.5, 1)])
+    path = write_objects_file(tmp_path / "o.bin", [*OBJECTS, ObjectRow(score=float("nan"))])
     with pytest.raises(InputError, match="object 4"):
         read_objects(path)
 
