@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -27,11 +26,9 @@ from datasets.kitti_files import (
     write_objects,
 )
 from detector.errors import InputError
-from detector.metrics.kitti import KittiObjects
+from detector.metrics.kitti import KittiObjects, KittiResult, evaluate_kitti
+from detector.metrics.kitti.evaluate import MIN_OVERLAP
 from detector.records import Camera, Detections, Sample
-
-if TYPE_CHECKING:
-    from detector.metrics.kitti import KittiResult
 
 SUFFIXES = {
     "velodyne": ".bin", "calib": ".txt", "label_2": ".txt", "image_2": ".png", "planes": ".txt",
@@ -206,7 +203,8 @@ class KittiDataset:
             write_objects(Path(folder) / f"{frame.frame_id}.txt", self.result_objects(frame))
 
     def evaluate(self, detections: Sequence[Detections]) -> KittiResult:
-        """The benchmark's average precision of detections of all frames of the split.
+        """The benchmark's average precision of detections of all frames of the split, for those of
+        the classes that it evaluates (Car, Pedestrian, Cyclist).
 
         Raises:
             ValueError: frames missing, unknown or given twice.
@@ -223,11 +221,9 @@ class KittiDataset:
                 f"detections of {len(detections)} frames ({len(by_frame)} different) for a split "
                 f"of {len(self)}; every frame is needed once, also where nothing was found"
             )
-        from detector.metrics.kitti import evaluate_kitti  # compiles kernels
-
         truth = [self.objects(frame_id) for frame_id in self.frame_ids]
         found = [self.result_objects(by_frame[frame_id]) for frame_id in self.frame_ids]
-        return evaluate_kitti(truth, found, self.classes)
+        return evaluate_kitti(truth, found, [c for c in self.classes if c.lower() in MIN_OVERLAP])
 
     def _boxes(self, frame_id: str, calibration: KittiCalibration):
         objects = self.objects(frame_id)

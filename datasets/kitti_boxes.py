@@ -17,14 +17,9 @@ from jaxtyping import Bool, Float, Int
 
 from datasets.kitti_calibration import KittiCalibration
 from detector.metrics.kitti import KittiObjects
+from detector.metrics.kitti.evaluate import MAX_OCCLUSION, MAX_TRUNCATION, MIN_HEIGHT
 
 EASY, MODERATE, HARD, UNRATED = 0, 1, 2, -1
-DIFFICULTY_NAMES = ("easy", "moderate", "hard")
-# The evaluator's limits (development kit, evaluate_object.cpp): the 2D box must be higher than
-# this many pixels, occlusion and truncation at most so much.
-MINIMUM_HEIGHT = (40, 25, 25)
-MAXIMUM_OCCLUSION = (0, 1, 2)
-MAXIMUM_TRUNCATION = (0.15, 0.3, 0.5)
 
 # A box nearer than this to the camera's plane is cut there before it is projected, metres.
 _NEAR = 0.1
@@ -180,9 +175,9 @@ def difficulties(objects: KittiObjects) -> Int[np.ndarray, " N"]:
     levels = np.full(len(objects.types), UNRATED, np.int64)
     for level in (HARD, MODERATE, EASY):
         levels[
-            (height > MINIMUM_HEIGHT[level])
-            & (objects.occlusion <= MAXIMUM_OCCLUSION[level])
-            & (objects.truncation <= MAXIMUM_TRUNCATION[level])
+            (height > MIN_HEIGHT[level])
+            & (objects.occlusion <= MAX_OCCLUSION[level])
+            & (objects.truncation <= MAX_TRUNCATION[level])
             & (np.array(objects.types, np.str_) != "DontCare")
         ] = level
     return levels

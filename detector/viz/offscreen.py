@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from detector.errors import InputError
+from detector.geometry import box_corners
 from detector.viz.scene import Scene
 from detector.viz.style import class_color, draw_caption, draw_legend, save_png
 
@@ -64,10 +66,11 @@ def _draw_scores(image: Image.Image, scene: Scene) -> None:
     for kind in scene.marks:
         if kind.scores is None or not len(kind):
             continue
-        tops = kind.boxes[:, :3] + kind.boxes[:, 5:6] * [0, 0, 0.5]
-        pixels, depth = scene.view.pixels(tops, image.size)
-        for i in np.flatnonzero(depth > 1):
-            spot = (float(pixels[i, 0]), float(pixels[i, 1]) - 8)
+        corners = box_corners(torch.from_numpy(kind.boxes[:, :7])).numpy()
+        pixels, depth = scene.view.pixels(corners.reshape(-1, 3), image.size)
+        pixels, depth = pixels.reshape(-1, 8, 2), depth.reshape(-1, 8)
+        for i in np.flatnonzero((depth > 1).all(1)):
+            spot = (float(pixels[i, :, 0].mean()), float(pixels[i, :, 1].min()) - 4)
             words = f"{kind.scores[i]:.2f}"
             draw_caption(draw, spot, words, class_color(kind.labels[i]), anchor="mb", size=14)
 

@@ -58,7 +58,7 @@ class View:
 
 
 # From above and behind the ego vehicle, as if on a mast.
-BEHIND = View(eye=(-11.0, 0.0, 7.5), target=(18.0, 0.0, -1.5), field_of_view=42.0)
+BEHIND = View(eye=(-12.5, 0.0, 8.0), target=(17.0, 0.0, -1.5), field_of_view=42.0)
 
 
 @dataclass(frozen=True)

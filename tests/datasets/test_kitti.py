@@ -1,5 +1,8 @@
 """The KITTI adapter, on a tiny data set in KITTI's layout and on real frames."""
 
+import itertools
+import tarfile
+
 import numpy as np
 import pytest
 import torch
@@ -228,3 +231,27 @@ def test_real_truth_projects_onto_the_labelled_2d_boxes(real_data):
         assert isinstance(found, KittiObjects) and len(found) == kept.sum()
         # Labelled by hand in the picture, so only near the projection of the 3D box.
         assert np.median(np.abs(found.bbox - truth.bbox[kept])) < 3
+
+
+def test_real_truth_as_its_own_result_scores_in_full(real_data, tmp_path):
+    # 150 real frames of labels; the scans hold one point, which only has to be in view.
+    frames = 150
+    for kind in ("label_2", "calib"):
+        with tarfile.open(real_data / "kitti" / f"{kind}_all7481.tar.xz") as archive:
+            members = (m for m in archive if m.name.endswith(".txt"))
+            archive.extractall(tmp_path, itertools.islice(members, frames), filter="data")
+    ids = [path.stem for path in sorted((tmp_path / "training" / "label_2").iterdir())]
+    (tmp_path / "training" / "velodyne").mkdir()
+    for frame_id in ids:
+        scan = tmp_path / "training" / "velodyne" / f"{frame_id}.bin"
+        np.array([[10, 0, 0, 0]], "<f4").tofile(scan)
+    (tmp_path / "all.txt").write_text("\n".join(ids))
+    dataset = KittiDataset(tmp_path, str(tmp_path / "all.txt"))
+    result = dataset.evaluate([as_detections(dataset, i) for i in range(frames)]).as_dict()
+    for measure in ("bev", "3d"):
+        assert result["Car"][measure]["R11"] == pytest.approx([100] * 3)
+
+
+def test_classes_that_the_benchmark_does_not_know_are_left_out_of_the_scores(root):
+    dataset = KittiDataset(root, "train", classes=("Van", "Car"))
+    assert list(dataset.evaluate([as_detections(dataset, 0)]).as_dict()) == ["Car"]
