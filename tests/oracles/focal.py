@@ -44,7 +44,8 @@ def focal_conv(
             of_frame.sort(key=lambda cell: -float(logits[cell][-1].detach()))
             foreground.update(of_frame[: int(len(of_frame) * threshold)])
         else:
-            foreground.update(c for c in of_frame if float(logits[c][-1].detach().sigmoid()) > threshold)
+            sure = {cell: float(logits[cell][-1].detach().sigmoid()) for cell in of_frame}
+            foreground.update(cell for cell in of_frame if sure[cell] > threshold)
 
     received = {}
     for cell in cells:
