@@ -1,0 +1,78 @@
+"""Detectors: the parts composed. `loss(batch)` gives named losses, `predict(batch)` detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from detector.geometry import VoxelGrid
+from detector.models.losses import focal_importance_loss
+from detector.records import Batch, Detections
+
+
+class CenterPoint(nn.Module):
+    """Voxels, a sparse 3D backbone, a 2D backbone and a centre head.
+
+    The four parts are given as factories - a class, or one with some arguments already set - and
+    are called with what follows from the parts before them, so that no size is written twice.
+
+    Args:
+        classes: names of the classes, in the order of their labels.
+        grid: the voxel grid.
+        encoder: called with (grid, point_channels).
+        backbone: called with (in_channels, spatial_shape).
+        bev: called with (in_channels).
+        head: called with (in_channels, classes, grid, stride, shape).
+        point_channels: columns of the points.
+        importance_weight: factor of the focal stages' loss.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        grid: VoxelGrid,
+        encoder: Callable[..., nn.Module],
+        backbone: Callable[..., nn.Module],
+        bev: Callable[..., nn.Module],
+        head: Callable[..., nn.Module],
+        *,
+        point_channels: int = 4,
+        importance_weight: float = 1.0,
+    ):
+        super().__init__()
+        self.classes = tuple(classes)
+        self.grid = grid
+        self.importance_weight = importance_weight
+        self.encoder = encoder(grid, point_channels)
+        self.backbone = backbone(self.encoder.out_channels, self.encoder.spatial_shape)
+        self.bev = bev(self.backbone.out_channels)
+        stride = self.backbone.stride * self.bev.out_stride
+        shape = tuple(-(-cells // self.bev.out_stride) for cells in self.backbone.bev_shape)
+        self.head = head(self.bev.out_channels, self.classes, grid, stride, shape)
+        for part in (self.bev, self.head):
+            part.to(memory_format=torch.channels_last)
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Named terms that training adds up: the head's and, with focal stages, `importance`."""
+        features = self.backbone(self.encoder(batch))
+        terms = self.head.loss(self.head(self.bev(features.bev)), batch)
+        if features.importances:
+            terms["importance"] = self.importance_weight * sum(
+                focal_importance_loss(importance, batch.boxes, self.grid)
+                for importance in features.importances
+            )
+        return terms
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> list[Detections]:
+        """What is found in each frame, best score first; in evaluation mode."""
+        features = self.backbone(self.encoder(batch))
+        return self.head.predict(self.head(self.bev(features.bev)), batch.frame_ids)
+
+    def points_in_range(self, points: Float[np.ndarray, "P C"]) -> int:
+        """How many points lie in the detector's grid."""
+        return int((self.grid.coordinates(torch.from_numpy(points))[:, 0] >= 0).sum())
