@@ -1,0 +1,162 @@
+"""What happens around training steps: the guard against bad losses, and the records of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from torch import Tensor
+
+from detector.errors import InputError
+from detector.records import Batch
+
+
+class FiniteLossGuard(Hook):
+    """Stops where a loss is not finite and names the frames of that step.
+
+    The loss of a step is looked at during the next one, when it is ready anyway, so that the host
+    does not wait for a GPU; `check` must be called before anything is saved.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self):
+        self.pending: tuple[dict[str, Tensor], Batch, int, int] | None = None
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.check()
+        self.pending = (outputs, data_batch, runner.epoch, batch_idx)
+
+    def check(self) -> None:
+        """Looks at the last step.
+
+        Raises:
+            InputError: its loss was not finite.
+        """
+        if self.pending is None:
+            return
+        (terms, batch, epoch, step), self.pending = self.pending, None
+        if math.isfinite(terms["total"].item()):
+            return
+        values = ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items() if k != "total")
+        raise InputError(
+            f"the loss is not finite ({values}) at epoch {epoch + 1}, step {step + 1}, frames "
+            f"{', '.join(batch.frame_ids)}; nothing of this was saved: look at these frames with "
+            f"tools/visualize.py, or go on from the last checkpoint with --resume and a lower "
+            f"optimizer.lr"
+        )
+
+
+class ProgressHook(Hook):
+    """Writes losses, speed and time left: lines for people, JSON lines and TensorBoard.
+
+    Args:
+        work_dir: where `metrics.jsonl` and `tensorboard/` go.
+        batch_size: frames a step, over all processes.
+        every_s: seconds between lines; the end of an epoch always gets one.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, work_dir: Path, batch_size: int, every_s: float = 10.0):
+        self.work_dir = work_dir
+        self.batch_size = batch_size
+        self.every_s = every_s
+        self.board = None
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+        self.data_s = 0.0
+
+    def before_train(self, runner) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.board = SummaryWriter(str(self.work_dir / "tensorboard"), purge_step=runner.iter)
+        self.started = self.last_line = self.last_step = time.perf_counter()
+        self.first_iter = runner.iter
+        self.evaluation_s = 0.0
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.data_s += time.perf_counter() - self.last_step
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        for name, value in outputs.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+        self.last_step = time.perf_counter()
+        if self.last_step - self.last_line >= self.every_s:
+            self._write(runner, batch_idx + 1, runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        if self.steps:
+            self._write(runner, runner.train_loop.batches.batches, runner.iter)
+
+    def before_val_epoch(self, runner) -> None:
+        self.evaluation_started = time.perf_counter()
+
+    def after_val_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
+        now = time.perf_counter()
+        self.evaluation_s += now - self.evaluation_started
+        self.last_step = self.last_line = now
+        # During evaluation the epoch counts as done, at its end too.
+        self._append({"epoch": runner.epoch, "step": runner.iter, "evaluation": dict(metrics)})
+        for name, value in metrics.items():
+            self.board.add_scalar(f"evaluation/{name}", value, runner.iter)
+
+    def after_train(self, runner) -> None:
+        self.board.close()
+
+    def _write(self, runner, step_of_epoch: int, step: int) -> None:
+        now = time.perf_counter()
+        seconds = now - self.last_line
+        losses = {k: float(v) / self.steps for k, v in self.sums.items()}
+        speed = self.steps * self.batch_size / max(seconds, 1e-9)
+        spent = now - self.started - self.evaluation_s
+        left = spent / (step - self.first_iter) * (runner.max_iters - step)
+        record = {
+            "epoch": runner.train_loop.epoch_of_step + 1,
+            "step": step,
+            "losses": losses,
+            "lr": runner.optim_wrapper.optimizer.param_groups[0]["lr"],
+            "grad_norm": float(runner.optim_wrapper.grad_norm),
+            "frames_per_s": speed,
+            "data_share": self.data_s / max(seconds, 1e-9),
+        }
+        if torch.cuda.is_available():
+            record["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self._append(record)
+        for name, value in losses.items():
+            self.board.add_scalar(f"loss/{name}", value, step)
+        for name in ("lr", "grad_norm", "frames_per_s", "data_share", "gpu_memory_gib"):
+            if name in record:
+                self.board.add_scalar(f"training/{name}", record[name], step)
+        terms = ", ".join(f"{k} {v:.3f}" for k, v in losses.items() if k != "total")
+        print(
+            f"epoch {record['epoch']}/{runner.max_epochs}  "
+            f"step {step_of_epoch}/{runner.train_loop.batches.batches}  "
+            f"loss {losses['total']:.3f} ({terms})  lr {record['lr']:.2e}  "
+            f"{speed:.1f} frames/s  data {100 * record['data_share']:.0f} %  "
+            f"left {duration(left)}",
+            flush=True,
+        )
+        self.sums, self.steps, self.data_s, self.last_line = {}, 0, 0.0, now
+        self.last_step = now
+
+    def _append(self, record: dict[str, Any]) -> None:
+        with open(self.work_dir / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def duration(seconds: float) -> str:
+    """Such as `2 h 05 min`, `3 min 07 s` or `12 s`."""
+    seconds = round(seconds)
+    if seconds >= 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    if seconds >= 60:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds} s"

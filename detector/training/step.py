@@ -1,0 +1,103 @@
+"""One training step: the detector as mmengine's Runner wants it, and the update of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from detector.records import Batch, Detections
+
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ToDevice(nn.Module):
+    """Moves a batch to where the weights are."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("here", torch.zeros(0), persistent=False)
+
+    def forward(self, batch: Batch, training: bool = False) -> dict[str, Batch]:
+        return {"batch": batch.to(self.here.device)}
+
+
+class TrainableDetector(BaseModel):
+    """Gives a detector's `loss` and `predict` to the Runner."""
+
+    def __init__(self, detector: nn.Module):
+        super().__init__(data_preprocessor=ToDevice())
+        self.detector = detector
+
+    def forward(self, batch: Batch, mode: str) -> dict[str, Tensor] | list[Detections]:
+        return self.detector.loss(batch) if mode == "loss" else self.detector.predict(batch)
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Every term counts, whatever its name; they stay on the device until they are written."""
+        total = sum(losses.values())
+        return total, {"total": total.detach(), **{k: v.detach() for k, v in losses.items()}}
+
+    def init_weights(self) -> None:
+        """The detector's constructors have done it."""
+
+
+class UpdateWeights(OptimWrapper):
+    """Backward and update, with autocast, gradient scaling, clipping and accumulation.
+
+    Args:
+        optimizer: over the model's parameters.
+        clip_norm: gradients are scaled down to this norm.
+        accumulate: steps to an update.
+        precision: float32, bfloat16 or float16; the last scales gradients on a GPU.
+        device: where the model is.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, *, clip_norm: float, accumulate: int,
+        precision: str, device: torch.device,
+    ):  # fmt: skip
+        super().__init__(optimizer, accumulative_counts=accumulate)
+        self.clip_norm = clip_norm
+        self.dtype = PRECISIONS.get(precision)
+        self.device = device
+        scales = precision == "float16" and device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
+        self.grad_norm = torch.zeros(())
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model):
+            if self.dtype is None:
+                yield
+            else:
+                with torch.autocast(self.device.type, self.dtype):
+                    yield
+
+    def backward(self, loss: Tensor, **options: Any) -> None:
+        super().backward(self.scaler.scale(loss), **options)
+
+    def step(self, **options: Any) -> None:
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm).detach()
+        self.scaler.step(self.optimizer, **options)
+        self.scaler.update()
+
+    def state_dict(self) -> dict:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def parameter_groups(model: nn.Module) -> list[dict]:
+    """Weights, and apart from them what is not decayed: biases and scales of norms."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]

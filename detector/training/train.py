@@ -1,0 +1,158 @@
+"""`train`: from a config to checkpoints."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from detector.config import Config, build, build_model
+from detector.errors import InputError
+from detector.training.checkpoint import save_text
+from detector.training.data import EpochBatches, TrainingFrames, training_batches
+from detector.training.evaluation import evaluate
+from detector.training.hooks import FiniteLossGuard, ProgressHook
+from detector.training.runner import (
+    Checkpoints,
+    DetectorEMA,
+    QuietRunner,
+    StopOnSignal,
+    Stopped,
+    TrainLoop,
+)
+from detector.training.schedule import ScheduleHook
+from detector.training.step import TrainableDetector, UpdateWeights, parameter_groups
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended."""
+
+    work_dir: Path
+    """Holds `latest.pth`, `best.pth`, `metrics.jsonl` and `tensorboard/`."""
+    finished: bool
+    """False if it was stopped; it can go on with `resume`."""
+    best_score: float | None
+    """Best value of the config's `best_metric`."""
+
+
+def train(config: Config, work_dir: str | Path, resume: bool = False) -> TrainingResult:
+    """Trains the config's detector and evaluates it as the config says.
+
+    Under `torchrun` every process calls this. Ctrl-C and SIGTERM finish the step, save, and
+    return.
+
+    Raises:
+        InputError: a folder that cannot be written or holds a run already, data or settings that
+            cannot be used, a loss that is not finite.
+    """
+    work_dir = Path(work_dir)
+    distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    prepare_work_dir(work_dir, config, resume)
+    torch.manual_seed(config.seed)
+    model = TrainableDetector(build_model(config))
+
+    dataset = build(config.train_dataset)
+    if len(dataset) == 0:
+        raise InputError(f"{config.path}: the training data set has no frames; check its split")
+    validation = build(config.val_dataset)
+    frames = TrainingFrames(
+        dataset, build(config.train_transforms), config.seed, config.cache_frames
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rank, processes = _join(device) if distributed else (0, 1)
+    batches = EpochBatches(len(frames), config.batch_size, config.seed, rank, processes)
+    loader = training_batches(frames, batches, config.workers, device)
+
+    guard = FiniteLossGuard()
+    about = {"config": config.text(), "classes": tuple(config.classes), "seed": config.seed}
+    checkpoints = Checkpoints(
+        work_dir, about, config.best_metric, config.keep_checkpoints, guard
+    )
+    optimizer = build(config.optimizer)(parameter_groups(model))
+    hooks = [
+        guard,
+        ScheduleHook(build(config.schedule), optimizer.param_groups[0]["lr"]),
+    ]
+    if config.ema:
+        hooks.append(DetectorEMA(momentum=1 - config.ema))
+    if rank == 0:
+        hooks.append(ProgressHook(work_dir, config.batch_size * processes))
+    runner = QuietRunner(
+        checkpoints=checkpoints,
+        resume=resume,
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=loader,
+        train_cfg={},
+        optim_wrapper=UpdateWeights(
+            optimizer, clip_norm=config.clip_norm, accumulate=config.accumulate,
+            precision=config.precision, device=device,
+        ),
+        default_hooks={name: None for name in UNUSED_HOOKS},
+        custom_hooks=hooks,
+        launcher="pytorch" if distributed else "none",
+        cfg={} if device.type == "cuda" else {"model_wrapper_cfg": CPU_WRAPPER},
+        randomness={"seed": config.seed},
+        # mmengine keeps a logger for each name.
+        experiment_name=f"{config.path.stem}-{uuid.uuid4().hex[:8]}",
+    )  # fmt: skip
+
+    def evaluate_now() -> dict[str, float]:
+        result, _ = evaluate(
+            runner.detector, validation, config.batch_size, config.workers, "evaluating"
+        )
+        return result.scalars()
+
+    loop = TrainLoop(
+        runner, loader, batches, config.epochs, evaluate_now, config.evaluate_every, checkpoints
+    )
+    runner.use_loop(loop)
+    try:
+        with StopOnSignal(loop):
+            runner.train()
+    except Stopped:
+        if rank == 0:
+            print(
+                f"stopped at step {loop.iter} of {loop.max_iters}; everything is saved in "
+                f"{checkpoints.latest}; go on with the same command and --resume",
+                flush=True,
+            )
+        return TrainingResult(work_dir, False, checkpoints.best_score)
+    return TrainingResult(work_dir, True, checkpoints.best_score)
+
+
+# What mmengine's Runner does on its own and ours does otherwise.
+UNUSED_HOOKS = (
+    "runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"
+)  # fmt: skip
+CPU_WRAPPER = {
+    "type": "MMDistributedDataParallel", "device_ids": None, "broadcast_buffers": False
+}  # fmt: skip
+
+
+def prepare_work_dir(work_dir: Path, config: Config, resume: bool) -> None:
+    """Makes the folder and writes the config there.
+
+    Raises:
+        InputError: it cannot be written, or holds a run and `resume` was not asked for.
+    """
+    if not resume and (work_dir / "latest.pth").exists():
+        raise InputError(
+            f"{work_dir}: holds a run already (latest.pth); go on with --resume or choose another "
+            f"--work-dir"
+        )
+    save_text(work_dir / "config.txt", config.text())
+
+
+def _join(device: torch.device) -> tuple[int, int]:
+    """Joins the processes that torchrun started; (rank, number of processes)."""
+    if not torch.distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend)
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -1,0 +1,179 @@
+"""Whole runs on toy frames: what they leave behind, how they stop, how they go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector.config import load_config
+from detector.errors import InputError
+from detector.inference import detect, load_model
+from detector.training import train
+from detector.training.checkpoint import load_checkpoint
+from detector.training.runner import TrainLoop
+from tests.writers.toy import ToyDataset
+
+REPOSITORY = Path(__file__).parents[3]
+TOY = REPOSITORY / "tests" / "writers" / "toy_config.py"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing disturbed, with an average of its weights."""
+    work_dir = tmp_path_factory.mktemp("finished")
+    return train(load_config(TOY, ["ema=0.9"]), work_dir)
+
+
+def assert_same_weights(a, b):
+    a, b = load_checkpoint(a), load_checkpoint(b)
+    for part in ("state_dict", "ema_state_dict"):
+        assert a[part].keys() == b[part].keys()
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+    for left, right in zip(
+        a["optimizer"]["optimizer"]["state"].values(),
+        b["optimizer"]["optimizer"]["state"].values(), strict=True,
+    ):  # fmt: skip
+        assert torch.equal(left["exp_avg"], right["exp_avg"])
+
+
+def test_a_run_leaves_checkpoints_metrics_and_its_config(finished):
+    assert finished.finished and finished.best_score is not None
+    names = {p.name for p in finished.work_dir.iterdir()}
+    assert names == {
+        "latest.pth", "best.pth", "epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "metrics.jsonl",
+        "config.txt", "tensorboard",
+    }  # fmt: skip
+    content = load_checkpoint(finished.work_dir / "latest.pth")
+    assert content["classes"] == ("Car", "Cyclist") and content["iteration"] == 9
+    assert "CenterHead" in content["config"]
+    lines = (finished.work_dir / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    losses = [r["losses"] for r in records if "losses" in r]
+    assert len(losses) == 3 and set(losses[0]) == {
+        "total", "heatmap", "box", "diou", "quality", "importance",
+    }  # fmt: skip
+    assert [r["epoch"] for r in records if "evaluation" in r] == [1, 2, 3]
+    assert losses[-1]["total"] < losses[0]["total"]
+
+
+def test_the_checkpoint_detects(finished):
+    config = load_config(TOY)
+    model = load_model(config, finished.work_dir / "best.pth")
+    found = detect(model, [ToyDataset(4)[i] for i in range(3)], batch_size=2)
+    assert [d.frame_id for d in found] == ["000000", "000001", "000002"]
+    assert all(d.boxes.shape[1] == 7 for d in found)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished):
+    with pytest.raises(InputError, match="holds a run already.*--resume"):
+        train(load_config(TOY), finished.work_dir)
+
+
+def test_a_model_that_does_not_fit_the_checkpoint_is_refused(finished):
+    config = load_config(TOY, ["model.head.shared_channels=4"])
+    with pytest.raises(InputError, match=r"another model.*head\.shared"):
+        load_model(config, finished.work_dir / "best.pth")
+
+
+def stop_after(monkeypatch, steps):
+    """Asks a run to stop, as Ctrl-C does, once so many steps are done."""
+    must_stop = TrainLoop._must_stop
+
+    def ask(loop):
+        if loop.iter == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+            while not loop.stop_requested:
+                time.sleep(0.01)
+        return must_stop(loop)
+
+    monkeypatch.setattr(TrainLoop, "_must_stop", ask)
+
+
+@pytest.mark.parametrize("steps", [2, 6])
+def test_ctrl_c_saves_and_resuming_ends_with_the_same_bits(
+    finished, tmp_path, monkeypatch, capsys, steps
+):
+    assert threading.current_thread() is threading.main_thread()
+    config = load_config(TOY, ["ema=0.9"])
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        stopped = train(config, tmp_path)
+    assert not stopped.finished
+    assert "--resume" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / "latest.pth")["iteration"] == steps
+    assert train(config, tmp_path, resume=True).finished
+    assert_same_weights(finished.work_dir / "latest.pth", tmp_path / "latest.pth")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_the_same_bits(finished, tmp_path):
+    code = (
+        "import sys; from detector.config import load_config; from detector.training import train;"
+        f"train(load_config({str(TOY)!r}, ['ema=0.9']), sys.argv[1])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    while process.poll() is None and not (tmp_path / "epoch_1.pth").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    train(load_config(TOY, ["ema=0.9"]), tmp_path, resume=True)
+    assert_same_weights(finished.work_dir / "latest.pth", tmp_path / "latest.pth")
+
+
+def test_a_torn_checkpoint_gives_way_to_the_one_before(finished, tmp_path, capsys):
+    config = load_config(TOY, ["ema=0.9"])
+    train(config, tmp_path)
+    (tmp_path / "epoch_3.pth").unlink()
+    latest = (tmp_path / "latest.pth").read_bytes()
+    (tmp_path / "latest.pth").write_bytes(latest[: len(latest) // 2])
+    assert train(config, tmp_path, resume=True).finished
+    out = capsys.readouterr().out
+    assert "cut short" in out and f"going on from {tmp_path / 'epoch_2.pth'}" in out
+    assert_same_weights(finished.work_dir / "latest.pth", tmp_path / "latest.pth")
+
+
+def test_resuming_with_other_data_is_refused(finished):
+    with pytest.raises(InputError, match="3 steps an epoch, this one has 6"):
+        train(load_config(TOY, ["ema=0.9", "batch_size=1"]), finished.work_dir, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_frames(tmp_path):
+    config = load_config(TOY, ["train_dataset.nan_frame=3", "batch_size=1"])
+    with pytest.raises(InputError, match=r"not finite.*frames 000003;.*--resume"):
+        train(config, tmp_path)
+    content = tmp_path / "latest.pth"
+    assert not content.exists() or all(
+        v.isfinite().all() for v in load_checkpoint(content)["state_dict"].values()
+    )
+
+
+def test_a_broken_frame_stops_with_its_name(tmp_path):
+    with pytest.raises(InputError, match=r"^000002\.bin: is broken"):
+        train(load_config(TOY, ["train_dataset.bad_frame=2"]), tmp_path)
+
+
+def test_an_unknown_best_metric_is_named(tmp_path):
+    with pytest.raises(InputError, match="'AP', but the evaluation gives score"):
+        train(load_config(TOY, ["best_metric='AP'", "epochs=1"]), tmp_path)
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written.*another folder"):
+        train(load_config(TOY), tmp_path / "file" / "run")
+
+
+def test_bfloat16_and_accumulation_train(tmp_path):
+    config = load_config(TOY, ["precision='bfloat16'", "accumulate=2", "epochs=1"])
+    assert train(config, tmp_path).finished
