@@ -122,27 +122,18 @@ def test_runs_as_a_program(kitti):
     assert "Pedestrian" in done.stdout and done.stderr == ""
 
 
-@pytest.fixture
-def figures_of(score, real_data, tmp_path):
-    """Scores one of the packed sets of `kitti_eval` and returns the JSON."""
-
-    def run(name):
-        archive = real_data / "kitti_eval" / f"{name}_labels_results.tar.xz"
-        with tarfile.open(archive) as packed:
-            packed.extractall(tmp_path, filter="data")
-        folder, out = tmp_path / name, tmp_path / "out.json"
-        found = ("--labels", folder / "label_2", "--results", folder / "result", "--json", out)
-        assert score("kitti", *found) == 0
-        return json.loads(out.read_text())
-
-    return run
-
-
-def test_figures_of_the_official_evaluators_come_out(figures_of, real_data):
+def test_figures_of_the_official_evaluators_come_out(score, real_data, tmp_path):
     """154 frames of KITTI tracking sequence 0000. Two builds of the benchmark's C++ evaluator
     (prclibo/kitti_eval and kujason/avod) printed the same; they sum in float32, so that their
     sixth digit is rounded."""
-    figures = figures_of("tracking_seq0000")
+    archive = real_data / "kitti_eval" / "tracking_seq0000_labels_results.tar.xz"
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    folder = tmp_path / "tracking_seq0000"
+    out = tmp_path / "out.json"
+    found = ("kitti", "--labels", folder / "label_2", "--results", folder / "result")
+    assert score(*found, "--json", out) == 0
+    figures = json.loads(out.read_text())
     metrics = {
         "detection": "bbox", "orientation": "aos", "detection_ground": "bev", "detection_3d": "3d",
         "detection_BEV": "bev", "detection_3D": "3d",
@@ -159,31 +150,6 @@ def test_figures_of_the_official_evaluators_come_out(figures_of, real_data):
                 assert ours == pytest.approx(values, abs=1e-4), name
                 compared += len(values)
     assert compared == 2 * 12 * 2 * 3
-
-
-# R40 and R11 from the curves that the C++ evaluator of kujason/avod (commit 56c3710) wrote for the
-# 300 frames of object_synth300, 2026-11-24; prclibo/kitti_eval (955c04c) wrote the same.
-SYNTH300 = {
-    ("Car", "bbox"): ([67.4271, 70.0394, 72.3077], [67.0624, 71.7432, 73.8965]),
-    ("Car", "bev"): ([53.5828, 60.5248, 63.1306], [54.8034, 61.0946, 63.5529]),
-    ("Car", "3d"): ([47.6543, 54.4123, 56.6077], [48.9279, 54.6016, 56.5299]),
-    ("Car", "aos"): ([62.4174, 66.2816, 68.5865], [62.0589, 67.9190, 70.2467]),
-    ("Pedestrian", "bbox"): ([74.5396, 71.6324, 69.8329], [74.4749, 72.0282, 67.6061]),
-    ("Pedestrian", "bev"): ([54.2357, 51.6483, 50.2607], [52.5037, 50.3271, 50.5647]),
-    ("Pedestrian", "3d"): ([51.2958, 47.4466, 46.3793], [50.9412, 48.1537, 48.5989]),
-    ("Pedestrian", "aos"): ([66.2317, 64.9277, 63.9368], [66.1807, 65.4064, 61.9334]),
-    ("Cyclist", "bbox"): ([57.2055, 68.6710, 68.1301], [57.8364, 69.3843, 69.2173]),
-    ("Cyclist", "bev"): ([50.2530, 60.6792, 60.1511], [49.6048, 61.6165, 60.7174]),
-    ("Cyclist", "3d"): ([43.8384, 55.1555, 55.0335], [44.0542, 54.4667, 54.7341]),
-    ("Cyclist", "aos"): ([53.2453, 65.0335, 64.6905], [53.4806, 65.6327, 65.5793]),
-}
-
-
-def test_figures_of_the_official_evaluators_come_out_where_much_is_missed(figures_of):
-    figures = figures_of("object_synth300")
-    for (name, metric), (r40, r11) in SYNTH300.items():
-        assert figures[name][metric]["R40"] == pytest.approx(r40, abs=1e-4)
-        assert figures[name][metric]["R11"] == pytest.approx(r11, abs=1e-4)
 
 
 @pytest.fixture

@@ -33,30 +33,8 @@ def is_usable(box):
 
 
 @njit(cache=True, nogil=True)
-def reach(box):
-    """Radius of the circle about the outline seen from above; NaN, which is near nothing, for a
-    box that is not usable."""
-    return math.sqrt(box[3] * box[3] + box[4] * box[4]) / 2 if is_usable(box) else math.nan
-
-
-@njit(cache=True, nogil=True)
-def _reaches(boxes):
-    result = np.empty(len(boxes))
-    for row in range(len(boxes)):
-        result[row] = reach(boxes[row])
-    return result
-
-
-@njit(cache=True, nogil=True)
-def are_near(a, b, reach_a, reach_b):
-    """Whether the circles about two boxes meet; boxes whose circles don't share nothing."""
-    dx, dy, both = b[0] - a[0], b[1] - a[1], reach_a + reach_b
-    return dx * dx + dy * dy < both * both
-
-
-@njit(cache=True, nogil=True)
 def intersection_area(a, b, outline, clipped):
-    """Area shared by two usable boxes, near each other, seen from above.
+    """Area shared by two usable boxes seen from above.
 
     b's corners in the frame of a are clipped by a's four sides in turn (Sutherland and Hodgman,
     "Reentrant polygon clipping", 1974).
@@ -65,6 +43,9 @@ def intersection_area(a, b, outline, clipped):
         outline, clipped: (8, 2) working space.
     """
     dx, dy = b[0] - a[0], b[1] - a[1]
+    reach = (math.hypot(a[3], a[4]) + math.hypot(b[3], b[4])) / 2
+    if dx * dx + dy * dy >= reach * reach:
+        return 0.0
     cos, sin = math.cos(a[6]), math.sin(a[6])
     x, y = dx * cos + dy * sin, dy * cos - dx * sin
     cos, sin = math.cos(b[6] - a[6]), math.sin(b[6] - a[6])
@@ -133,12 +114,17 @@ def _ratio(shared, total):
 @njit(cache=True, nogil=True)
 def _overlap_kernel(start, stop, a, b, volume, relative, out):
     outline, clipped = np.empty((MAX_CORNERS, 2)), np.empty((MAX_CORNERS, 2))
-    reaches = _reaches(b)
+    usable = np.empty(len(b), np.bool_)
+    for column in range(len(b)):
+        usable[column] = is_usable(b[column])
     for row in range(start, stop):
-        box, reach_a = a[row], reach(a[row])
+        box = a[row]
+        if not is_usable(box):
+            out[row] = 0
+            continue
         for column in range(len(b)):
             out[row, column] = 0
-            if are_near(box, b[column], reach_a, reaches[column]):
+            if usable[column]:
                 out[row, column] = _overlap(box, b[column], volume, relative, outline, clipped)
 
 
@@ -148,7 +134,7 @@ def _pair_kernel(start, stop, a, b, rows_a, rows_b, volume, relative, out):
     for pair in range(start, stop):
         box, other = a[rows_a[pair]], b[rows_b[pair]]
         out[pair] = 0
-        if are_near(box, other, reach(box), reach(other)):
+        if is_usable(box) and is_usable(other):
             out[pair] = _overlap(box, other, volume, relative, outline, clipped)
 
 
@@ -209,27 +195,22 @@ def overlap_bev(
 
 @njit(cache=True, nogil=True)
 def _nms_kernel(boxes, order, iou_threshold, kept):
-    """Writes the indices kept and returns their number; those before a candidate are compared."""
     outline, clipped = np.empty((MAX_CORNERS, 2)), np.empty((MAX_CORNERS, 2))
-    reaches = _reaches(boxes)
+    suppressed = np.zeros(len(order), np.bool_)
     count = 0
-    for candidate in order:
-        box, area = boxes[candidate], boxes[candidate, 3] * boxes[candidate, 4]
-        suppressed = False
-        for rank in range(count):
-            best = boxes[kept[rank]]
-            if not are_near(best, box, reaches[kept[rank]], reaches[candidate]):
-                continue
-            # No overlap can exceed the ratio of the areas; the margin is for its rounding.
-            area_best = best[3] * best[4]
-            if min(area, area_best) < iou_threshold * max(area, area_best) * (1 - 1e-9):
-                continue
-            if _overlap(best, box, False, True, outline, clipped) > iou_threshold:
-                suppressed = True
-                break
-        if not suppressed:
-            kept[count] = candidate
-            count += 1
+    for place in range(len(order)):
+        if suppressed[place]:
+            continue
+        best = boxes[order[place]]
+        kept[count] = order[place]
+        count += 1
+        if not is_usable(best):
+            continue
+        for later in range(place + 1, len(order)):
+            other = boxes[order[later]]
+            if not suppressed[later] and is_usable(other):
+                iou = _overlap(best, other, False, True, outline, clipped)
+                suppressed[later] = iou > iou_threshold
     return count
 
 

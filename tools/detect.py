@@ -1,0 +1,75 @@
+"""Finds objects in scans:
+python tools/detect.py CONFIG CHECKPOINT scan.bin|FOLDER ... --out DIR [--view | --picture out.png]
+
+Scans are KITTI's .bin files. Each gets DIR/ID.json with boxes in the scanner's frame; one that
+lies in KITTI's layout, calibration beside it, is cropped to the camera's view and gets a KITTI
+result file DIR/ID.txt, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from detector.cli import run_tool
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path, help="the config the checkpoint was trained with")
+    parser.add_argument("checkpoint", type=Path, help="such as work_dirs/NAME/best.pth")
+    parser.add_argument("scans", nargs="+", type=Path, help=".bin files or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the detections")
+    parser.add_argument("--min-score", type=float, default=0.3, help="of boxes drawn (not written)")
+    parser.add_argument("--drop-bad-points", action="store_true", help="leave out NaN and infinity")
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU where there is one")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
+    drawn = parser.add_mutually_exclusive_group()
+    drawn.add_argument("--view", action="store_true", help="show each frame in a window")
+    drawn.add_argument(
+        "--picture", type=Path, metavar="PNG",
+        help="draw the frame from above; for several scans, PNG gets each one's name added",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse()
+
+    from datasets.kitti_files import write_objects
+    from datasets.scans import draw, find_scans, read_frame
+    from detector.config import load_config
+    from detector.inference import as_dict, detect, load_model
+    from detector.training.checkpoint import save_text
+
+    config = load_config(arguments.config, arguments.cfg_options)
+    scans = find_scans(arguments.scans)
+    model = load_model(config, arguments.checkpoint, arguments.device)
+    for path in scans:
+        frame = read_frame(path, arguments.drop_bad_points)
+        (found,) = detect(model, [frame.sample])
+        text = json.dumps(as_dict(found, config.classes), indent=1)
+        save_text(arguments.out / f"{path.stem}.json", text + "\n")
+        if frame.calibration is not None:
+            objects = frame.result_objects(found, config.classes)
+            write_objects(arguments.out / f"{path.stem}.txt", objects)
+        counts = [int((found.labels == i).sum()) for i in range(len(config.classes))]
+        words = ", ".join(f"{n} {c}" for n, c in zip(counts, config.classes, strict=True) if n)
+        if not model.points_in_range(frame.sample.points):
+            low, high = model.grid.minimum, model.grid.maximum
+            words = f"nothing: no point lies in the detector's range {low} to {high} m"
+        print(f"{path.stem}: {words or 'nothing found'}")
+        if arguments.view or arguments.picture:
+            picture = arguments.picture
+            if picture and len(scans) > 1:
+                picture = picture.with_name(f"{picture.stem}_{path.stem}{picture.suffix}")
+            draw(frame, found, config.classes, picture, arguments.min_score)
+    print(f"detections: {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

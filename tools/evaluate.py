@@ -1,0 +1,48 @@
+"""Evaluates a checkpoint with the data set's own metric:
+python tools/evaluate.py CONFIG CHECKPOINT [--json FILE] [--results DIR]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from detector.cli import run_tool
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path, help="the config it was trained with")
+    parser.add_argument("checkpoint", type=Path, help="such as work_dirs/NAME/best.pth")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--results", type=Path, help="write a result file a frame into this folder")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
+    arguments = parser.parse_args()
+
+    from rich.console import Console
+
+    from detector.config import build, load_config
+    from detector.inference import load_model
+    from detector.training.checkpoint import save_text
+    from detector.training.evaluation import evaluate
+
+    config = load_config(arguments.config, arguments.cfg_options)
+    model = load_model(config, arguments.checkpoint)
+    dataset = build(config.val_dataset)
+    result, detections = evaluate(
+        model, dataset, config.batch_size, config.workers, "evaluating"
+    )
+    Console().print(result.table())
+    if arguments.json:
+        save_text(arguments.json, json.dumps(result.as_dict(), indent=2) + "\n")
+        print(f"figures: {arguments.json}")
+    if arguments.results:
+        dataset.write_results(detections, arguments.results)
+        print(f"result files: {arguments.results}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
