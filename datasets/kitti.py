@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
 from datasets.kitti_boxes import ego_boxes, objects_from_boxes
@@ -43,11 +44,13 @@ class KittiDataset:
 
     Args:
         root: folder with `training/`, `testing/` and `ImageSets/`.
-        split: name of a file in `root/ImageSets` without `.txt`, or the path of such a file.
-            "test" and "testing" read from `testing/`, all others from `training/`.
+        split: name of a file in `root/ImageSets` without `.txt`, or the path of such a file, or
+            frame ids themselves (a tuple or list).
         classes: types to detect; labels index into them.
         with_images: read the left colour picture into `Sample.cameras`.
         with_labels: read the true boxes; None: where the folder has `label_2`.
+        folder: "training" or "testing"; None: "testing" for splits called test or testing,
+            "training" for all others.
         crop_to_camera: keep only points that project into the picture, as only what the camera
             sees is labelled. Scans cropped already pass unchanged.
         drop_not_finite: leave out points that are NaN or infinite, instead of raising.
@@ -63,11 +66,12 @@ class KittiDataset:
     def __init__(
         self,
         root: str | Path,
-        split: str,
+        split: str | Path | Sequence[str],
         classes: Sequence[str] = ("Car", "Pedestrian", "Cyclist"),
         *,
         with_images: bool = False,
         with_labels: bool | None = None,
+        folder: str | None = None,
         crop_to_camera: bool = True,
         drop_not_finite: bool = False,
         other_types: Iterable[str] = (),
@@ -84,14 +88,17 @@ class KittiDataset:
                 raise InputError(
                     f"classes: '{name}' is no type of KITTI; the known ones are {', '.join(known)}"
                 )
-        self.split = Path(split).stem
-        self.folder = self.root / ("testing" if self.split in ("test", "testing") else "training")
+        named = isinstance(split, str | Path)
+        self.split = Path(split).stem if named else "frames as given"
+        if folder is None:
+            folder = "testing" if self.split in ("test", "testing") else "training"
+        self.folder = self.root / folder
         if not self.folder.is_dir():
             raise InputError(
                 f"{self.folder}: no such folder; --root must be the folder that holds KITTI's "
                 f"'training' and 'testing'"
             )
-        self.frame_ids = tuple(read_split(find_split(self.root, split)))
+        self.frame_ids = tuple(read_split(find_split(self.root, split)) if named else split)
         self.with_labels = self.path("label_2").is_dir() if with_labels is None else with_labels
         if self.with_labels is False and with_labels is None and self.folder.name == "training":
             raise InputError(f"{self.path('label_2')}: no such folder; training needs the labels")
@@ -201,6 +208,35 @@ class KittiDataset:
         """
         for frame in detections:
             write_objects(Path(folder) / f"{frame.frame_id}.txt", self.result_objects(frame))
+
+    def read_results(self, folder: str | Path, frame_id: str) -> Detections:
+        """What a result file of any detector says about a frame, best score first: the rows of
+        `classes` that have a 3D box.
+
+        Args:
+            folder: with `ID.txt`, or with them in `data/`, as KITTI packs submissions.
+            frame_id: of this data set.
+
+        Raises:
+            InputError: no such file, or a bad line in it.
+        """
+        path = Path(folder) / f"{frame_id}.txt"
+        packed = Path(folder) / "data" / path.name
+        path = packed if packed.is_file() and not path.is_file() else path
+        objects = read_objects(path, with_scores=True, other_types=self.other_types)
+        boxed = (objects.dimensions > 0).all(1) & [name in self.classes for name in objects.types]
+        order = np.flatnonzero(boxed)[np.argsort(-objects.score[boxed], kind="stable")]
+        boxes = ego_boxes(
+            objects.location[order], objects.dimensions[order], objects.rotation_y[order],
+            self.calibration(frame_id),
+        )  # fmt: skip
+        labels = [self.classes.index(objects.types[i]) for i in order]
+        return Detections(
+            frame_id,
+            torch.from_numpy(boxes.astype(np.float32)),
+            torch.from_numpy(objects.score[order].astype(np.float32)),
+            torch.tensor(labels, dtype=torch.int64),
+        )
 
     def evaluate(self, detections: Sequence[Detections]) -> KittiResult:
         """The benchmark's average precision of detections of all frames of the split, for those of

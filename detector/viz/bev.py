@@ -93,8 +93,9 @@ def fitting_view(
         highs.append(np.quantile(points[:, :2], 0.997, axis=0))
     for kind in marks:
         if len(kind):
-            lows.append(kind.boxes[:, :2].min(0) - 3)
-            highs.append(kind.boxes[:, :2].max(0) + 3)
+            reach = np.hypot(kind.boxes[:, 3:4], kind.boxes[:, 4:5]) / 2 + 1
+            lows.append((kind.boxes[:, :2] - reach).min(0))
+            highs.append((kind.boxes[:, :2] + reach).max(0))
     low = np.clip(np.floor(np.min(lows, 0) / 5) * 5, -100, 0)
     high = np.clip(np.ceil(np.max(highs, 0) / 5) * 5, 0, 100)
     missing = np.maximum(0, max(40, (high - low).max()) / 2 - (high - low)) / 2

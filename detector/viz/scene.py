@@ -186,7 +186,7 @@ def _rings(road: float) -> list[_Mesh]:
     triangles = np.concatenate([both, both[:, ::-1]])                 # seen from both sides
     meshes = []
     for radius in range(10, 81, 10):
-        half = 0.012 + radius * 0.0009
+        half = 0.01 + radius * 0.0018
         rim = np.stack([circle * (radius - half), circle * (radius + half)], 1).reshape(-1, 2)
         vertices = np.column_stack([rim, np.full(len(rim), road - 0.1)])
         meshes.append((vertices, triangles, np.tile(np.array(FAINT) / 255, (len(rim), 1))))

@@ -102,9 +102,10 @@ def test_the_testing_folder_has_no_labels(tmp_path):
         dataset.evaluate([as_detections(dataset, 0)])
 
 
-def test_a_split_may_be_the_path_of_a_file(root, tmp_path):
+def test_a_split_may_be_the_path_of_a_file_or_the_frames_themselves(root, tmp_path):
     (tmp_path / "mine.txt").write_text("000007\n")
     assert KittiDataset(root, str(tmp_path / "mine.txt")).frame_ids == ("000007",)
+    assert KittiDataset(root, ["000007", "000000"]).frame_ids == ("000007", "000000")
 
 
 def test_planes_are_turned_into_the_ego_frame(root):
@@ -130,6 +131,22 @@ def test_results_are_written_in_the_benchmarks_columns_and_read_back(root, tmp_p
     assert np.allclose(found.bbox, truth.bbox[:2], atol=0.02)
     assert found.score.tolist() == [0.9, 0.9]
     assert (tmp_path / "results" / "000007.txt").read_text() == ""
+
+
+def test_results_of_any_detector_become_detections(root, tmp_path):
+    dataset = KittiDataset(root, "trainval")
+    detections = as_detections(dataset, 0)
+    dataset.write_results([detections], tmp_path / "results" / "data")
+    with (tmp_path / "results" / "data" / "000000.txt").open("a") as file:
+        file.write("Car -1 -1 0 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10 0.5\n")      # 2D only
+        file.write("Van -1 -1 0 1 2 3 4 2 2 5 1 1.7 20 0 0.5\n")                   # another class
+        file.write("Car -1 -1 0 1 2 3 4 1.5 1.6 4 1 1.7 20 0 0.99\n")              # the best
+    read = dataset.read_results(tmp_path / "results", "000000")
+    assert read.scores.tolist() == pytest.approx([0.99, 0.9, 0.9])
+    assert read.labels.tolist() == [0, 0, 1]
+    assert torch.allclose(read.boxes[1:], detections.boxes, atol=1e-3)
+    with pytest.raises(InputError, match="results/000001.txt: can't read the result file"):
+        dataset.read_results(tmp_path / "results", "000001")
 
 
 def test_boxes_behind_the_camera_are_not_written(root, tmp_path):

@@ -1,0 +1,142 @@
+"""Draws frames of a data set: from above, in 3D and on the camera's picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from detector.cli import progress, run_tool
+from detector.errors import InputError
+
+KINDS = ("bev", "3d", "image")
+
+
+def main() -> int | None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(metavar="DATASET", required=True)
+    add_kitti(commands)
+    arguments = parser.parse_args()
+    return arguments.visualize(arguments)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every data set has."""
+    parser.add_argument("--root", required=True, type=Path, help="folder of the data set")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--frame", nargs="+", metavar="ID", help="frames to draw")
+    which.add_argument("--split", help="draw all frames of this split")
+    parser.add_argument("--results", metavar="DIR", type=Path, help="result files to draw as well")
+    parser.add_argument(
+        "--min-score", type=float, default=0.3, metavar="S",
+        help="leave out detections with a lower score (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, help="what to draw (default: all that the data allow)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("pictures"), metavar="PATH",
+        help="folder for ID_KIND.png, or a file .png for one frame (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--color", default="height", metavar="BY", help="colour points by height or intensity"
+    )
+    parser.add_argument("--view", action="store_true", help="open a window instead")
+
+
+def add_kitti(commands) -> None:
+    parser = commands.add_parser("kitti", help="frames in KITTI's layout")
+    add_options(parser)
+    parser.add_argument("--testing", action="store_true", help="frames of testing/, not training/")
+    parser.add_argument(
+        "--whole-scan", action="store_true", help="all points, not only those the camera sees"
+    )
+    parser.add_argument(
+        "--drop-not-finite", action="store_true", help="leave out points that are NaN or infinite"
+    )
+    parser.set_defaults(visualize=visualize_kitti)
+
+
+def visualize_kitti(arguments: argparse.Namespace) -> None:
+    from datasets.kitti import KittiDataset
+
+    folder = "testing" if arguments.testing else "training"
+    options = dict(
+        classes=("Car", "Pedestrian", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc"),
+        folder=folder if arguments.testing or arguments.frame else None,
+        crop_to_camera=not arguments.whole_scan,
+        drop_not_finite=arguments.drop_not_finite,
+    )
+    split = arguments.frame or arguments.split
+    dataset = KittiDataset(arguments.root, split, with_labels=False, **options)
+    dataset = KittiDataset(
+        arguments.root,
+        split,
+        with_labels=dataset.path("label_2").is_dir(),
+        with_images=dataset.with_image_sizes,
+        **options,
+    )
+    draw(dataset, arguments)
+
+
+def draw(dataset, arguments: argparse.Namespace) -> None:
+    """Frames of `dataset` (which has `frame_ids`, `classes` and `read_results`) as asked for."""
+    one_file = arguments.out.suffix.lower() == ".png"
+    if one_file and len(dataset) > 1:
+        raise InputError(
+            f"--out {arguments.out} is one file, but {len(dataset)} frames were asked for; "
+            f"give a folder"
+        )
+    for index in progress(range(len(dataset)), "drawing"):
+        sample = dataset[index]
+        detections = None
+        if arguments.results is not None:
+            detections = dataset.read_results(arguments.results, sample.frame_id)
+        if arguments.view:
+            from detector.viz.viewer import show
+
+            show(scene_of(sample, dataset.classes, detections, arguments))
+            continue
+        kinds = arguments.kinds or [k for k in KINDS if k != "image" or sample.cameras]
+        for kind in kinds:
+            if not one_file:
+                path = arguments.out / f"{sample.frame_id}_{kind}.png"
+            elif len(kinds) == 1:
+                path = arguments.out
+            else:
+                path = arguments.out.with_name(f"{arguments.out.stem}_{kind}.png")
+            draw_kind(kind, path, sample, dataset.classes, detections, arguments)
+
+
+def draw_kind(kind, path, sample, classes, detections, arguments) -> None:
+    from detector.viz.bev import draw_bev
+    from detector.viz.image import draw_image
+    from detector.viz.offscreen import render_png
+
+    marks = dict(detections=detections, min_score=arguments.min_score)
+    try:
+        if kind == "bev":
+            draw_bev(sample, classes, path, color_by=arguments.color, **marks)
+        elif kind == "image":
+            draw_image(sample, classes, path, **marks)
+        else:
+            render_png(scene_of(sample, classes, detections, arguments), path)
+    except InputError as error:
+        # Without Open3D the other pictures are still worth having, unless this one was asked for.
+        if kind != "3d" or arguments.kinds:
+            raise
+        print(f"no 3D picture: {error}", file=sys.stderr)
+        return
+    print(path)
+
+
+def scene_of(sample, classes, detections, arguments):
+    from detector.viz.scene import build_scene
+
+    return build_scene(
+        sample, classes, detections, color_by=arguments.color, min_score=arguments.min_score
+    )
+
+
+if __name__ == "__main__":
+    run_tool(main)
