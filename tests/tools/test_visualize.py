@@ -70,7 +70,7 @@ def test_one_picture_goes_into_the_file_named(visualize, root, tmp_path):
     out = tmp_path / "one.png"
     arguments = ("--root", root, "--out", out, "--kinds", "bev", "--color", "intensity")
     assert visualize(*arguments, "--frame", "000001") == 0
-    assert Image.open(out).width == 1400
+    assert max(Image.open(out).size) == 1400
     assert visualize(*arguments, "--frame", "000001", "000000") == 2
 
 
