@@ -54,8 +54,10 @@ def progress(items: Iterable[Item], doing: str, count: int | None = None) -> Ite
         yield from bar.track(items, total=count, description=doing)
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: Any, allow_nan: bool = False) -> None:
     """Writes a JSON file in one step: there is the whole file, or what was there before.
+
+    NaN is no JSON; `allow_nan` is for formats that have it all the same.
 
     Raises:
         InputError: the file can't be written.
@@ -64,7 +66,7 @@ def write_json(path: str | Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(value, indent=2, allow_nan=allow_nan) + "\n")
         partial.replace(path)
     except OSError as error:
         raise InputError(

@@ -14,6 +14,7 @@ def main() -> int | None:
     commands = parser.add_subparsers(metavar="DATASET", required=True)
     add_kitti(commands)
     add_waymo(commands)
+    add_nuscenes(commands)
     arguments = parser.parse_args()
     return arguments.score(arguments)
 
@@ -94,6 +95,42 @@ def score_waymo(arguments: argparse.Namespace) -> None:
     print(f"frames scored: {result.frame_count}")
     if arguments.json:
         write_json(arguments.json, result.as_dict())
+
+
+def add_nuscenes(commands) -> None:
+    parser = commands.add_parser(
+        "nuscenes",
+        help="nuScenes detection: mAP, true-positive errors, NDS",
+        description="Prints the nuScenes detection metric (detection_cvpr_2019) of a result file "
+        "in the official format, as the official evaluator computes it.",
+    )
+    parser.add_argument("--root", required=True, help="folder that holds the version folder")
+    parser.add_argument("--version", required=True, help="version folder, such as v1.0-trainval")
+    parser.add_argument("--results", required=True, help="result file (JSON) in official format")
+    parser.add_argument(
+        "--split",
+        help="official split, or one of splits.json in the version folder; by default the one "
+        "that the version is evaluated on (val, mini_val, test), or all samples",
+    )
+    parser.add_argument("--index", help="index file, if tools/prepare.py wrote it elsewhere")
+    parser.add_argument(
+        "--json",
+        metavar="OUT",
+        help="file for the figures, in the keys of the official metrics_summary.json; undefined "
+        "errors are NaN there, as in the official file",
+    )
+    parser.set_defaults(score=score_nuscenes)
+
+
+def score_nuscenes(arguments: argparse.Namespace) -> None:
+    from datasets.nuscenes.score import score_results
+
+    result, meta = score_results(
+        arguments.root, arguments.version, arguments.results, arguments.split, arguments.index
+    )
+    Console().print(result.table())
+    if arguments.json:
+        write_json(arguments.json, result.as_dict(meta), allow_nan=True)
         print(f"figures written to {arguments.json}")
 
 

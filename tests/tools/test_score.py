@@ -10,6 +10,8 @@ from datasets.kitti_files import write_objects
 from detector.cli import run_tool
 from tests.conftest import REPOSITORY
 from tests.writers.kitti_objects import Row, objects
+from tests.writers.nuscenes import token, write_nuscenes
+from tests.writers.nuscenes_results import random_results
 from tests.writers.waymo_objects import ObjectRow, write_objects_file
 
 TOOL = REPOSITORY / "tools" / "score.py"
@@ -188,3 +190,33 @@ def test_waymo_files_must_belong_together(score, waymo, capsys):
     bare = write_objects_file(waymo / "bare.bin", [ObjectRow(points=0)])
     assert score("waymo", "--ground-truth", bare, "--predictions", strange) == 2
     assert "num_lidar_points_in_box" in capsys.readouterr().err
+
+
+@pytest.fixture
+def nuscenes(tmp_path):
+    """Root of a tiny nuScenes with a result file of its mini_val split."""
+    folder = write_nuscenes(tmp_path)
+    samples = json.loads((folder / "sample.json").read_text())
+    val = {row["token"] for row in samples if row["scene_token"] == token("scene", "scene-0103")}
+    content = random_results(folder, samples=val)
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_nuscenes_prints_a_table_and_writes_the_official_keys(score, nuscenes, capsys):
+    out = nuscenes / "out.json"
+    common = ("nuscenes", "--root", nuscenes, "--version", "v1.0-mini")
+    assert score(*common, "--results", nuscenes / "results.json", "--json", out) == 0
+    assert "construction_vehicle" in capsys.readouterr().out
+    figures = json.loads(out.read_text())
+    assert list(figures) == [
+        "label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors", "tp_errors", "tp_scores",
+        "nd_score", "eval_time", "cfg", "meta",
+    ]  # fmt: skip
+    assert list(figures["label_aps"]["car"]) == ["0.5", "1.0", "2.0", "4.0"]
+
+
+def test_nuscenes_of_a_wrong_version_ends_with_one_sentence(score, nuscenes, capsys):
+    common = ("nuscenes", "--root", nuscenes, "--version", "v1.0-trainval")
+    assert score(*common, "--results", nuscenes / "results.json") == 2
+    assert "take one of v1.0-mini" in capsys.readouterr().err
