@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -160,7 +161,7 @@ def load_index(path: Path, folder: Path) -> NuScenesIndex:
         if int(arrays.pop("format", -1)) != INDEX_FORMAT:
             raise InputError(f"{path} was written by another release of Focal3D; {remedy}")
         index = NuScenesIndex(**_as_text(arrays))
-    except (OSError, ValueError, TypeError, EOFError, KeyError) as error:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a readable index ({error}); {remedy}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -57,6 +58,12 @@ class NuScenesBoxes:
     def __getitem__(self, rows: np.ndarray | slice) -> NuScenesBoxes:
         """The boxes at some rows, by a mask, indices or a slice."""
         return NuScenesBoxes(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[NuScenesBoxes]) -> NuScenesBoxes:
+        """One after another; `parts` must not be empty."""
+        names = [f.name for f in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
     @classmethod
     def empty(cls) -> NuScenesBoxes:
