@@ -1,4 +1,4 @@
-"""Writes the small index files that make opening a large data set quick."""
+"""Readies a data set for training: checks it, and writes the small files that it lacks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,89 @@ import argparse
 import time
 from pathlib import Path
 
-from detector.cli import run_tool
+from detector.cli import progress, run_tool, write_json
+from detector.errors import InputError
 
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(metavar="DATASET", required=True)
+    add_kitti(commands)
     add_nuscenes(commands)
     arguments = parser.parse_args()
     return arguments.prepare(arguments)
+
+
+def add_kitti(commands) -> None:
+    parser = commands.add_parser(
+        "kitti",
+        help="KITTI 3D objects, or anything in its layout",
+        description="Reads every file of training/ and testing/ and says what is wrong with it; "
+        "writes ImageSets/{train,val,trainval,test}.txt where they are absent. Ends with status 2 "
+        "if something has to be mended.",
+    )
+    parser.add_argument("--root", required=True, type=Path, help="folder with training/")
+    parser.add_argument(
+        "--splits", metavar="DIR", type=Path,
+        help="folder with train.txt, val.txt, ... to take the splits from; KITTI ships none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--check-only", action="store_true", help="write nothing, as for a read-only folder"
+    )
+    parser.add_argument("--report", metavar="OUT", help="JSON file for every finding")
+    parser.add_argument(
+        "--show", type=int, default=20, metavar="N", help="findings to print (default: %(default)s)"
+    )
+    parser.set_defaults(prepare=prepare_kitti)
+
+
+def prepare_kitti(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from datasets.kitti_check import check_frame, check_split, frames_present, missing_files
+    from datasets.kitti_report import frames_table, objects_tables
+    from datasets.kitti_splits import write_splits
+
+    console = Console()
+    root = arguments.root
+    present = {"training": frames_present(root / "training"), "testing": []}
+    if (root / "testing" / "velodyne").is_dir():
+        present["testing"] = frames_present(root / "testing")
+    errors, remarks = [], []
+    for name, ids in present.items():
+        labelled = name == "training"
+        errors += missing_files(root / name, ids, labelled)
+        checks = [
+            check_frame(root / name, i, labelled) for i in progress(ids, f"reading {name}")
+        ]
+        errors += [sentence for check in checks for sentence in check.errors]
+        remarks += [sentence for check in checks for sentence in check.remarks]
+        if checks:
+            console.print(frames_table(name, checks))
+        if labelled:
+            console.print(*objects_tables(checks))
+    if not arguments.check_only:
+        for sentence in write_splits(root, present["training"], present["testing"],
+                                     arguments.splits):  # fmt: skip
+            console.print(sentence, style="bold yellow" if "ATTENTION" in sentence else "",
+                          highlight=False, soft_wrap=True)  # fmt: skip
+    for path in sorted((root / "ImageSets").glob("*.txt")):
+        folder = "testing" if path.stem in ("test", "testing") else "training"
+        errors += check_split(path, set(present[folder]))
+    for mark, style, sentences in (("error", "red", errors), ("look", "yellow", remarks)):
+        for sentence in sentences[: arguments.show]:
+            console.print(f"{mark}: {sentence}", style=style, highlight=False, soft_wrap=True)
+        if len(sentences) > arguments.show:
+            console.print(f"... and {len(sentences) - arguments.show} more; see --report or --show")
+    if arguments.report:
+        write_json(arguments.report, {"errors": errors, "remarks": remarks})
+    if errors:
+        raise InputError(
+            f"{root}: mend what is marked 'error' above ({len(errors)}) before training; look at "
+            f"what is marked 'look' ({len(remarks)})"
+        )
+    look = f"look at what is marked 'look' above ({len(remarks)})" if remarks else "all is well"
+    console.print(f"{root}: ready; {look}.", highlight=False, soft_wrap=True)
 
 
 def add_nuscenes(commands) -> None:

@@ -1,3 +1,4 @@
+import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
@@ -6,6 +7,7 @@ import pytest
 from datasets.nuscenes.index import INDEX_NAME, open_index
 from detector.cli import run_tool
 from tests.conftest import REPOSITORY
+from tests.writers.kitti import CAR, write_kitti
 from tests.writers.nuscenes import write_nuscenes
 
 
@@ -32,3 +34,52 @@ def test_nuscenes_index_that_cannot_be_written_is_named(tmp_path, monkeypatch, c
     common = ("nuscenes", "--root", tmp_path, "--version", "v1.0-mini")
     assert prepare(monkeypatch, *common, "--out", tmp_path / "no" / "index.npz") == 2
     assert "can't be written" in capsys.readouterr().err
+
+
+@pytest.fixture
+def kitti(monkeypatch):
+    return lambda *arguments: prepare(monkeypatch, "kitti", *arguments)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_kitti(tmp_path / "kitti")
+
+
+def test_a_good_kitti_folder_is_ready(kitti, root, capsys):
+    write_kitti(root, {"000003": [CAR]}, folder="testing")
+    assert kitti("--root", root) == 0
+    out = capsys.readouterr().out
+    assert "training: objects" in out and "testing: frames" in out
+    assert "ready; all is well." in out
+    tables = [line for line in out.splitlines() if "ready" not in line and "written" not in line]
+    assert max(map(len, tables)) <= 80
+
+
+def test_what_has_to_be_mended_in_kitti_is_listed_and_ends_with_2(kitti, root, capsys, tmp_path):
+    (root / "training" / "velodyne" / "000001.bin").write_bytes(b"123")
+    (root / "training" / "label_2" / "000007.txt").write_text("Car 1 2\n")
+    (root / "training" / "calib" / "000000.txt").unlink()
+    report = tmp_path / "report.json"
+    assert kitti("--root", root, "--report", report, "--show", 2) == 2
+    captured = capsys.readouterr()
+    assert "scans lack their file, the first is 000000.txt" in captured.out
+    assert "... and 1 more" in captured.out
+    assert captured.err.startswith("error: ") and "'error' above (3)" in captured.err
+    assert len(json.loads(report.read_text())["errors"]) == 3
+
+
+def test_absent_kitti_splits_are_written_unless_only_checking(kitti, root, capsys):
+    for path in (root / "ImageSets").iterdir():
+        path.unlink()
+    assert kitti("--root", root, "--check-only") == 0
+    assert not any((root / "ImageSets").iterdir())
+    assert kitti("--root", root) == 0
+    assert "ATTENTION" in capsys.readouterr().out
+    assert {p.name for p in (root / "ImageSets").iterdir()} == {"train.txt", "val.txt",
+                                                                "trainval.txt"}  # fmt: skip
+
+
+def test_a_wrong_kitti_root_is_one_sentence(kitti, tmp_path, capsys):
+    assert kitti("--root", tmp_path / "nowhere") == 2
+    assert "nowhere/training/velodyne: no such folder; --root" in capsys.readouterr().err
