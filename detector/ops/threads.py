@@ -11,7 +11,7 @@ import torch
 
 LEAST_WORK = 10_000
 """Least work of a piece, in units of 10 ns: waking a thread costs about half of it."""
-PIECES_PER_THREAD = 4
+PIECES_PER_THREAD = 8
 """A few pieces a thread even out work that is spread unevenly."""
 
 _pool: ThreadPoolExecutor | None = None

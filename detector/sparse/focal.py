@@ -20,6 +20,8 @@ parameters. Switches and parameters by their names there:
     conv_enlarge.0, .1      enlarge.0, .1
     bn1, relu               not here: the network that uses the layer has them
 
+Added: `foreground_prior`, off by default, and any kernel of three odd sizes.
+
 It departs, on purpose, in these:
 
   * A neighbour in a cell of index 0 is added; there it was lost (bounds tested with `> 0`).
@@ -90,10 +92,15 @@ class FocalConv3d(_Convolution):
         mask_kernel: see above.
         importance_channels: widen the importance branch by a convolution, batch norm and ReLU
             of so many channels first.
+        foreground_prior: probability of importance that a new layer gives every voxel, by way of a
+            bias of the importance branch, as Lin et al. ("Focal Loss for Dense Object Detection",
+            2017) start a detector. With `top_k=False` the layer then begins as a submanifold
+            convolution and grows where the loss tells it to; without, it begins with every other
+            voxel in the foreground and half of their neighbours added. None: no bias, as published.
         stride: how many cells of the input grid one cell of this map spans; for the loss alone.
 
     Raises:
-        ValueError: an even kernel size, or a threshold outside [0, 1].
+        ValueError: an even kernel size, or a threshold or prior outside its range.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class FocalConv3d(_Convolution):
         gate_by_own_importance: bool = False,
         mask_kernel: bool = True,
         importance_channels: int | None = None,
+        foreground_prior: float | None = None,
         stride: int = 1,
         bias: bool = False,
     ):
@@ -117,6 +125,8 @@ class FocalConv3d(_Convolution):
             )
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
+        if foreground_prior is not None and not 0 < foreground_prior < 1:
+            raise ValueError(f"foreground_prior must lie in (0, 1), got {foreground_prior}")
         self.top_k = top_k
         self.threshold = threshold
         self.gate_by_own_importance = gate_by_own_importance
@@ -130,8 +140,13 @@ class FocalConv3d(_Convolution):
                 nn.ReLU(),
             )
         self.importance = SubMConv3d(
-            importance_channels or in_channels, math.prod(self.kernel_size), 3
-        )
+            importance_channels or in_channels, math.prod(self.kernel_size), 3,
+            bias=foreground_prior is not None,
+        )  # fmt: skip
+        if foreground_prior is not None:
+            with torch.no_grad():
+                self.importance.bias.zero_()
+                self.importance.bias[-1] = math.log(foreground_prior / (1 - foreground_prior))
 
     def forward(self, x: SparseTensor) -> tuple[SparseTensor, FocalImportance]:
         widened = x if self.enlarge is None else self.enlarge(x)

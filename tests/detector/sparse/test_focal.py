@@ -216,10 +216,21 @@ def test_nothing_is_bound_to_a_device():
     assert not held
 
 
+def test_a_low_prior_starts_as_a_submanifold_convolution():
+    torch.manual_seed(0)
+    x, _ = scene()
+    layer = FocalConv3d(3, 2, top_k=False, foreground_prior=0.01).double()
+    y, importance = layer(x)
+    assert torch.equal(y.coordinates, x.coordinates)
+    assert float(importance.logits.sigmoid().mean().detach()) < 0.05
+    assert layer.importance.bias[:-1].count_nonzero() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(dict(kernel_size=2), "odd sizes"), (dict(kernel_size=(3, 4, 3)), "odd sizes"),
-     (dict(threshold=1.5), "threshold"), (dict(threshold=-0.1), "threshold")],
+     (dict(threshold=1.5), "threshold"), (dict(threshold=-0.1), "threshold"),
+     (dict(foreground_prior=1.0), "foreground_prior")],
 )  # fmt: skip
 def test_arguments_that_make_no_sense_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
