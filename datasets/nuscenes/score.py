@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets.nuscenes.index import open_index
 from datasets.nuscenes.results import read_results
 from datasets.nuscenes.splits import default_split, own_splits
-from datasets.nuscenes.tables import garbage_collection_paused, table_folder
+from datasets.nuscenes.tables import table_folder
 from datasets.nuscenes.truth import bike_racks, ego_translations, samples_of_split, true_boxes
 from detector.metrics.nuscenes import NuScenesResult, evaluate_nuscenes
 
@@ -33,13 +33,12 @@ def score_results(
     split = default_split(version) if split is None else split
     samples = samples_of_split(database, folder, split)
     tokens = database.sample_tokens.tolist()
-    with garbage_collection_paused():
-        detections, meta = read_results(
-            results,
-            [tokens[row] for row in samples],
-            tokens,
-            table_order=split is None or split in own_splits(folder),
-        )
+    detections, meta = read_results(
+        results,
+        [tokens[row] for row in samples],
+        tokens,
+        table_order=split is None or split in own_splits(folder),
+    )
     result = evaluate_nuscenes(
         true_boxes(database, samples),
         detections,
