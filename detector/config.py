@@ -55,7 +55,8 @@ class Config:
     accumulate: int
     """Steps whose gradients are added up before an update."""
     precision: str
-    """float32, bfloat16 or float16 (autocast)."""
+    """What products are computed in: float32, bfloat16, float16, or auto, which is bfloat16 where
+    the device has instructions for it and float32 elsewhere."""
     ema: float
     """Momentum of the exponential moving average of weights; 0 keeps none."""
     seed: int
@@ -243,8 +244,8 @@ def _check_values(config: Config) -> None:
         ("ema", 0 <= config.ema < 1, "at least 0 and below 1"),
         ("evaluate_every", config.evaluate_every >= 0, "0 or more"),
         ("keep_checkpoints", config.keep_checkpoints >= 1, "1 or more"),
-        ("precision", config.precision in ("float32", "bfloat16", "float16"),
-         "float32, bfloat16 or float16"),
+        ("precision", config.precision in ("float32", "bfloat16", "float16", "auto"),
+         "float32, bfloat16, float16 or auto"),
         ("classes", len(config.classes) > 0 and len(set(config.classes)) == len(config.classes),
          "a tuple of different names"),
     ]  # fmt: skip

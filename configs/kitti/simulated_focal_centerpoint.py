@@ -36,7 +36,9 @@ model = dict(
         channels=(16, 16, 32, 32),
         layers=(1, 1, 1, 1),
         out_channels=64,
-        focal_stages=(1, 2, 3),
+        focal_stages=(2, 3),
+        # Only voxels that are found important dilate, so that the cost stays with the objects.
+        focal=dict(top_k=False, foreground_prior=0.02),
     ),
     bev=dict(
         factory=SecondBEV,
@@ -61,7 +63,7 @@ model = dict(
 cache_frames = True
 epochs = 12
 batch_size = 2
-precision = "bfloat16"
+precision = "auto"
 workers = 0
 optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
 evaluate_every = 0

@@ -69,9 +69,12 @@ class CenterPoint(nn.Module):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Detections]:
-        """What is found in each frame, best score first; in evaluation mode."""
-        features = self.backbone(self.encoder(batch))
-        return self.head.predict(self.head(self.bev(features.bev)), batch.frame_ids)
+        """What is found in each frame, best score first; nothing in one without a voxel."""
+        voxels = self.encoder(batch)
+        occupied = torch.zeros(batch.batch_size, dtype=torch.bool, device=batch.points.device)
+        occupied.index_fill_(0, voxels.coordinates[:, 0].long(), True)
+        maps = self.head(self.bev(self.backbone(voxels).bev))
+        return self.head.predict(maps, batch.frame_ids, occupied)
 
     def points_in_range(self, points: Float[np.ndarray, "P C"]) -> int:
         """How many points lie in the detector's grid."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from detector.geometry import VoxelGrid
@@ -233,9 +233,13 @@ class CenterHead(nn.Module):
             ]
         )  # fmt: skip
 
-    def predict(self, maps: Sequence[TaskMaps], frame_ids: Sequence[str]) -> list[Detections]:
-        """Detections of each frame."""
-        return keep_best(self.decode(maps), frame_ids, **self.keep_options)
+    def predict(
+        self, maps: Sequence[TaskMaps], frame_ids: Sequence[str], occupied: Bool[Tensor, " B"]
+    ) -> list[Detections]:
+        """Detections of each frame; none in frames that are not `occupied`."""
+        found = self.decode(maps)
+        scores = torch.where(occupied[:, None], found.scores, 0.0)
+        return keep_best(replace(found, scores=scores), frame_ids, **self.keep_options)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,24 @@ from torch import Tensor, nn
 
 from detector.records import Batch, Detections
 
-PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype that products are computed in; None for float32 throughout.
+
+    "auto" is bfloat16 where the device has instructions for it: without them a CPU would be
+    slower for it, not faster.
+    """
+    if precision != "auto":
+        return PRECISIONS[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    try:
+        features = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return None
+    return torch.bfloat16 if features & {"avx512_bf16", "amx_bf16", "bf16"} else None
 
 
 class ToDevice(nn.Module):
@@ -53,7 +71,7 @@ class UpdateWeights(OptimWrapper):
         optimizer: over the model's parameters.
         clip_norm: gradients are scaled down to this norm.
         accumulate: steps to an update.
-        precision: float32, bfloat16 or float16; the last scales gradients on a GPU.
+        precision: see `autocast_dtype`; float16 scales gradients on a GPU.
         device: where the model is.
     """
 
@@ -63,7 +81,7 @@ class UpdateWeights(OptimWrapper):
     ):  # fmt: skip
         super().__init__(optimizer, accumulative_counts=accumulate)
         self.clip_norm = clip_norm
-        self.dtype = PRECISIONS.get(precision)
+        self.dtype = autocast_dtype(precision, device)
         self.device = device
         scales = precision == "float16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scales)

@@ -52,8 +52,9 @@ def test_empty_frames_are_legal_anywhere_in_a_batch(order):
     batch = collate([samples[i] for i in order])
     model = toy_model()
     assert all(v.isfinite() for v in model.loss(batch).values())
-    model.eval()
-    assert [d.frame_id for d in model.predict(batch)] == [samples[i].frame_id for i in order]
+    found = model.eval().predict(batch)
+    assert [d.frame_id for d in found] == [samples[i].frame_id for i in order]
+    assert [len(d) > 0 for d in found] == [i == 1 for i in order]
 
 
 @pytest.mark.parametrize("samples", [[EMPTY], [EMPTY, FAR]])

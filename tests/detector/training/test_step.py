@@ -1,0 +1,51 @@
+"""Updates of weights: precision, clipping, accumulation, what is decayed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from detector.training.step import UpdateWeights, autocast_dtype, parameter_groups
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_bfloat16_only_where_the_processor_has_it(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags : avx2 avx512_bf16 fma")
+    assert autocast_dtype("auto", CPU) is torch.bfloat16
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags : avx2 avx512f fma")
+    assert autocast_dtype("auto", CPU) is None
+    assert autocast_dtype("float16", CPU) is torch.float16
+
+
+def update(model, **options):
+    options = {"clip_norm": 1e9, "accumulate": 1, "precision": "float32", **options}
+    return UpdateWeights(torch.optim.SGD(model.parameters(), lr=1.0), device=CPU, **options)
+
+
+def test_gradients_are_clipped_to_the_norm_and_the_norm_is_kept():
+    model = nn.Linear(2, 1, bias=False)
+    before = model.weight.detach().clone()
+    wrapper = update(model, clip_norm=1.0)
+    wrapper.update_params((model.weight * torch.tensor([3.0, 4.0])).sum())
+    torch.testing.assert_close(before - model.weight, torch.tensor([[0.6, 0.8]]))
+    assert wrapper.grad_norm.item() == pytest.approx(5)
+
+
+def test_accumulated_gradients_are_averaged():
+    model = nn.Linear(1, 1, bias=False)
+    before = model.weight.item()
+    wrapper = update(model, accumulate=2)
+    wrapper.initialize_count_status(model, 0, 10)
+    wrapper.update_params(model.weight.sum() * 2)
+    assert model.weight.item() == before
+    wrapper.update_params(model.weight.sum() * 4)
+    assert model.weight.item() == pytest.approx(before - 3)
+
+
+def test_norms_and_biases_are_not_decayed():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    weights, others = parameter_groups(model)
+    assert [p.ndim for p in weights["params"]] == [4]
+    assert [p.ndim for p in others["params"]] == [1, 1, 1] and others["weight_decay"] == 0

@@ -1,0 +1,129 @@
+"""The whole way in minutes, without a download or a GPU: simulate a drive, train a detector on it,
+evaluate it on scenes it never saw, and draw what it finds.
+
+python tools/demo.py [--out demo] [--quick]
+
+A step that is complete is not done again; one that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from detector.cli import run_tool
+from detector.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIG = REPOSITORY / "configs" / "kitti" / "simulated_focal_centerpoint.py"
+FRAMES, VALIDATION_FRAMES, PICTURES = 240, 80, 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated drive")
+    parser.add_argument(
+        "--quick", action="store_true",
+        help="a few frames and steps, to see that everything works; its scores mean nothing",
+    )  # fmt: skip
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    out: Path = arguments.out
+    data, run = out / "kitti", out / "run"
+    frames, validation = (4, 2) if arguments.quick else (FRAMES, VALIDATION_FRAMES)
+    options = [f"train_dataset.root={data}", f"val_dataset.root={data}"]
+    if arguments.quick:
+        options += ["epochs=1"]
+
+    step(
+        f"1/4 simulating {frames} + {validation} frames", data / "complete", arguments,
+        "simulate.py", "kitti", "--out", data, "--frames", frames, "--val-frames", validation,
+        "--seed", arguments.seed,
+    )  # fmt: skip
+    resume = ["--resume"] if (run / "latest.pth").exists() else []
+    step(
+        "2/4 training", run / "complete", arguments,
+        "train.py", CONFIG, "--work-dir", run, *resume, "--cfg-options", *options,
+    )  # fmt: skip
+    checkpoint = run / "best.pth"
+    print("== 3/4 evaluating", flush=True)
+    call(
+        "evaluate.py", CONFIG, checkpoint, "--json", out / "figures.json",
+        "--results", out / "results", "--cfg-options", *options,
+    )  # fmt: skip
+    print("== 4/4 drawing", flush=True)
+    pictures = draw(checkpoint, options, out / "pictures", 1 if arguments.quick else PICTURES)
+    print(f"\nfigures:    {out / 'figures.json'}")
+    print(f"checkpoint: {checkpoint}")
+    for picture in pictures:
+        print(f"picture:    {picture}")
+    print(f"done in {(time.perf_counter() - started) / 60:.1f} min")
+    return 0
+
+
+def step(title: str, marker: Path, arguments: argparse.Namespace, *command) -> None:
+    """Runs a tool unless its marker says that it ran to its end with the same arguments."""
+    about = json.dumps({"quick": arguments.quick, "seed": arguments.seed})
+    if marker.exists():
+        if marker.read_text() != about:
+            raise InputError(
+                f"{marker.parent}: was made with other options ({marker.read_text()}); choose "
+                f"another --out, or delete {marker.parent.parent}"
+            )
+        print(f"== {title}: already done", flush=True)
+        return
+    print(f"== {title}", flush=True)
+    started = time.perf_counter()
+    call(*command)
+    marker.write_text(about)
+    print(f"   took {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def call(tool: str, *arguments) -> None:
+    """Runs one of the other tools; stops where it does."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
+    status = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}).returncode
+    if status:
+        raise SystemExit(status)
+
+
+def draw(checkpoint: Path, options: list[str], folder: Path, count: int) -> list[Path]:
+    """Pictures of the validation frames with most objects, truth and detections, from above and
+    in 3D."""
+    from detector.config import build, load_config
+    from detector.inference import detect, load_model
+    from detector.viz.bev import draw_bev
+    from detector.viz.offscreen import render_pngs
+    from detector.viz.scene import build_scene
+
+    config = load_config(CONFIG, options)
+    samples = list(build(config.val_dataset))
+    samples = sorted(samples, key=lambda s: -len(s.boxes))[:count]
+    found = detect(load_model(config, checkpoint), samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for sample, detections in zip(samples, found, strict=True):
+        written.append(folder / f"{sample.frame_id}_above.png")
+        draw_bev(sample, config.classes, written[-1], detections, min_score=0.3)
+    scenes = [
+        build_scene(sample, config.classes, detections, min_score=0.3)
+        for sample, detections in zip(samples, found, strict=True)
+    ]
+    try:
+        written += render_pngs(scenes, [folder / f"{s.frame_id}_3d.png" for s in samples])
+    except InputError as error:
+        print(f"no 3D pictures: {error}", flush=True)
+    return written
+
+
+if __name__ == "__main__":
+    run_tool(main)
