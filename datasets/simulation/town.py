@@ -1,0 +1,251 @@
+"""Draws whole worlds: a street of some district, built up, furnished, and full of traffic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets.simulation import scenery
+from datasets.simulation.districts import DISTRICTS, District, draw_piece
+from datasets.simulation.meshes import Mesh, join
+from datasets.simulation.people import bicycle
+from datasets.simulation.terrain import Ground, Street, draw_street, draw_terrain
+from datasets.simulation.traffic import (
+    Crowd,
+    add_vehicle,
+    cross_street,
+    cycle_along,
+    drive_along,
+    park_along,
+    seat_person,
+    walk_along,
+)
+from datasets.simulation.world import Track, World
+
+BEHIND, AHEAD = 75.0, 125.0
+"""How far a street reaches behind the first and ahead of the last place of the drive."""
+_TRACK_STEP_S = 0.25
+
+
+def draw_world(
+    rng: np.random.Generator, duration_s: float = 5.0, district: str | None = None
+) -> World:
+    """A world and a drive of `duration_s` seconds through it.
+
+    Args:
+        district: a key of `DISTRICTS`; one by their shares where None.
+    """
+    if district is None:
+        shares = np.array([d.share for d in DISTRICTS.values()])
+        district = str(rng.choice(list(DISTRICTS), p=shares / shares.sum()))
+    builder = _Builder(rng, DISTRICTS[district], duration_s)
+    builder.build_frontages()
+    builder.place_traffic()
+    builder.furnish()
+    return World(join(builder.meshes), tuple(builder.crowd.actors), builder.drive, district)
+
+
+class _Builder:
+    """Puts one world together, step by step, from one generator."""
+
+    def __init__(self, rng: np.random.Generator, district: District, duration_s: float):
+        self.rng, self.district = rng, district
+        self.speed = rng.uniform(*district.speed)
+        self.lanes = int(rng.choice(district.lanes))
+        self.way = self.speed * duration_s
+        self.meshes: list[Mesh] = []
+        self.ground = self._draw_ground()
+        self.main = self.ground.streets[0]
+        self.meshes.append(self.ground.mesh(district.plots, district.paving))
+        if self.lanes > 1:
+            self.meshes.append(self.ground.markings(self.lanes))
+        times_s = np.arange(0.0, duration_s + _TRACK_STEP_S, _TRACK_STEP_S)
+        self.crowd = Crowd(self.ground, times_s)
+        self.drive = self._draw_drive()
+
+    def _draw_ground(self) -> Ground:
+        rng, district = self.rng, self.district
+        half_width, pavement = rng.uniform(*district.half_width), rng.uniform(*district.pavement)
+        terrain = draw_terrain(rng, district.hilliness)
+        start, end = -BEHIND, self.way + AHEAD
+        layout = rng.choice(["straight", "bend", "crossing"], p=(0.42, 0.30, 0.28))
+        bends, crossing, streets = (), None, []
+        if layout == "bend":
+            first = rng.uniform(0, self.way + 40)
+            turn = rng.choice([-1, 1]) * rng.uniform(0.15, 0.9)
+            bends = ((first, first + rng.uniform(30, 70), turn),)
+        streets.append(draw_street(start, end, half_width, pavement, bends))
+        if layout == "crossing":
+            crossing = rng.uniform(12, self.way + 35)
+            x, y, _ = streets[0].at(crossing)
+            other = rng.uniform(2.8, max(3.0, half_width))
+            streets.append(
+                draw_street(-80, 80, other, pavement, (), (float(x), float(y)), np.pi / 2)
+            )
+        return Ground(terrain, tuple(streets), district.kerb, crossing)
+
+    def _draw_drive(self) -> Track:
+        """The drive keeps to the right-most lane or the one beside it."""
+        lane_width = 2 * self.main.half_width / self.lanes
+        lane = int(self.rng.integers(max(1, self.lanes // 2)))
+        d = -self.main.half_width + (lane + 0.5) * lane_width + self.rng.normal(0, 0.1)
+        track = self.crowd.along(self.main, 0.0, d, self.speed, forward=True)
+        self.crowd.reserve(track, 5.0, 2.0)
+        return track
+
+    # --------------------------------------------------------------------- beside the street
+
+    def build_frontages(self) -> None:
+        """Buildings, gardens, walls along both sides of every street."""
+        main, crossing = self.main, self.ground.crossing
+        if crossing is None:
+            spans = [(main, main.start, main.end)]
+        else:
+            other = self.ground.streets[1]
+            spans = [
+                (main, main.start, crossing - other.front),
+                (main, crossing + other.front, main.end),
+                (other, other.start, -main.front - 12),
+                (other, main.front + 12, other.end),
+            ]
+        for street, first, last in spans:
+            for side in (-1, 1):
+                self._fill(street, first, last, side)
+
+    def _fill(self, street: Street, first: float, last: float, side: int) -> None:
+        kinds, shares = zip(*self.district.pieces.items(), strict=True)
+        shares = np.array(shares) / sum(shares)
+        s = first
+        while s < last - 4:
+            piece = draw_piece(self.rng, str(self.rng.choice(kinds, p=shares)))
+            if s + piece.length > last + 4 and s > first:
+                break
+            # The plot lies to the left of the piece's own x axis.
+            origin = s if side > 0 else s + piece.length
+            x, y, heading = street.at([s + piece.length / 2, origin], side * street.front)
+            yaw = float(heading[0]) + (0 if side > 0 else np.pi)
+            z = float(self.ground.height(x, y).min()) - 0.02
+            self.meshes.append(piece.mesh.at(float(x[1]), float(y[1]), z, yaw))
+            for px, py, turn in piece.parking:
+                cx = float(x[1]) + np.cos(yaw) * px - np.sin(yaw) * py
+                cy = float(y[1]) + np.sin(yaw) * px + np.cos(yaw) * py
+                add_vehicle(self.crowd, self.rng, self.crowd.parked(cx, cy, yaw + turn))
+            s += piece.length
+
+    # ---------------------------------------------------------------------------- what moves
+
+    def place_traffic(self) -> None:
+        rng, district, crowd, main = self.rng, self.district, self.crowd, self.main
+        first, last = main.start + 20, main.end - 10
+        clear = [] if self.ground.crossing is None else [self.ground.crossing]
+        for side in (-1, 1):
+            taken, on_kerb = rng.uniform(*district.parked), rng.random() < 0.3
+            if self.lanes == 4 and not on_kerb:
+                taken = 0.0                          # the outer lanes are for driving
+            edges = [first, *[at + sign * 14 for at in clear for sign in (-1, 1)], last]
+            for begin, end in zip(edges[::2], edges[1::2], strict=True):
+                park_along(crowd, rng, main, begin, end, side, taken, on_kerb)
+        spacing = rng.uniform(*district.spacing)
+        drive_along(crowd, rng, main, self.lanes, self.speed, spacing, self.way / 2)
+        if clear:
+            self._fill_side_street()
+        hundreds = (last - first) / 100
+        edge = main.half_width
+        on_pavement = (edge + 0.6, main.front - 0.4)
+        if district.kerb < 0.05:                                    # all of it is for walking
+            on_pavement = (0.8, main.front - 0.4)
+        walkers = int(rng.poisson(rng.uniform(*district.walkers) * hundreds))
+        walk_along(crowd, rng, main, walkers, first, last, on_pavement)
+        cross_street(crowd, rng, main, int(rng.poisson(0.12 * walkers)), 5, self.way + 40)
+        on_edge = (max(0.5, edge - 1.1), edge - 0.3 if rng.random() < 0.6 else edge + 0.9)
+        riders = int(rng.poisson(rng.uniform(*district.cyclists) * hundreds))
+        cycle_along(crowd, rng, main, riders, 0, last, on_edge)
+
+    def _fill_side_street(self) -> None:
+        """Cars that wait at, or drive away from, the crossing; parked ones further on."""
+        rng, crowd = self.rng, self.crowd
+        street, main = self.ground.streets[1], self.main
+        lane = street.half_width / 2
+        for forward in (True, False):
+            sign = 1 if forward else -1
+            s = -sign * (main.half_width + 4.5)                     # the stop line
+            for _ in range(int(rng.integers(0, 4))):
+                x, y, heading = street.at(s, -sign * lane)
+                yaw = float(heading) + (0 if forward else np.pi) + rng.normal(0, 0.05)
+                add_vehicle(crowd, rng, crowd.parked(float(x), float(y), yaw))
+                s -= sign * rng.uniform(6.0, 8.5)
+        for side in (-1, 1):
+            for begin, end in ((-75, -main.front - 14), (main.front + 14, 75)):
+                taken = rng.uniform(0, 0.5)
+                park_along(crowd, rng, street, begin, end, side, taken, on_kerb=False)
+        band = (street.half_width + 0.5, street.front - 0.4)
+        count = int(rng.poisson(rng.uniform(*self.district.walkers)))
+        walk_along(crowd, rng, street, count, -50, 50, band)
+
+    # ----------------------------------------------------------------------------- furniture
+
+    def furnish(self) -> None:
+        """Poles, trees, bins, bicycles where nobody passes."""
+        rng, district = self.rng, self.district
+        trees = [scenery.tree(rng, rng.uniform(5, 11)) for _ in range(3)]
+        for street in self.ground.streets:
+            for side in (-1, 1):
+                s = street.start + rng.uniform(0, 10)
+                while s < street.end:
+                    self._furnish_at(street, s, side, trees)
+                    s += 1.5 + rng.exponential(district.furniture)
+
+    def _furnish_at(self, street: Street, s: float, side: int, trees: list[Mesh]) -> None:
+        rng, walking_zone = self.rng, self.district.kerb < 0.05
+        d = street.half_width + 0.45
+        yaw, radius = 0.0, 0.2
+        if rng.random() < self.district.trees:
+            thing, yaw, radius = trees[rng.integers(3)], rng.uniform(0, 6.28), 0.35
+            thing = thing.stretched(*rng.uniform(0.85, 1.15, 3))
+        else:
+            kinds = ["lamp", "sign", "bin", "bollard", "cabinet", "bush", "bicycle", "bench", "ad"]
+            shares = np.array([0.24, 0.22, 0.10, 0.14, 0.05, 0.06, 0.10, 0.04, 0.05])
+            if walking_zone:
+                shares = np.array([0.12, 0.06, 0.08, 0.12, 0.02, 0.12, 0.26, 0.10, 0.12])
+                d = street.front - rng.uniform(0.5, 1.6)
+            kind = str(rng.choice(kinds, p=shares / shares.sum()))
+            thing, radius, yaw = self._thing(kind, side)
+            if kind in ("bush", "bench"):
+                d = street.front - 0.7
+        x, y, heading = (float(value) for value in street.at(s, side * d))
+        if any(abs(o.distance(x, y)) < o.half_width + 0.2 for o in self.ground.streets):
+            return
+        turn = heading + (0 if side < 0 else np.pi) + yaw
+        if not self.crowd.reserve(self.crowd.parked(x, y, turn), 2 * radius, 2 * radius):
+            return
+        self.meshes.append(thing.at(x, y, float(self.ground.height(x, y)) - 0.02, turn))
+
+    def _thing(self, kind: str, side: int) -> tuple[Mesh, float, float]:
+        """A piece of furniture, the radius that it takes, and its turn against the traffic."""
+        rng = self.rng
+        if kind == "bush":
+            size = rng.uniform((0.5, 0.5, 0.7), (1.0, 0.9, 1.9))
+            return scenery.bush(rng, *size), 0.5, 0.0
+        if kind == "bicycle":
+            lean = bicycle(tuple(rng.uniform(0.05, 0.7, 3)))
+            return lean, 0.45, float(rng.choice([0.0, np.pi / 2])) + rng.normal(0, 0.2)
+        if kind == "bench":
+            return scenery.bench(rng), 0.8, np.pi / 2
+        if kind == "ad":
+            if rng.random() < 0.5:
+                return scenery.table_with_parasol(rng), 1.2, 0.0
+            return scenery.post_with_poster(rng), 0.5, float(rng.uniform(0, np.pi))
+        draw = {
+            "lamp": scenery.lamp_post, "sign": scenery.road_sign, "bin": scenery.rubbish_bin,
+            "bollard": scenery.bollard, "cabinet": scenery.cabinet,
+        }[kind]  # fmt: skip
+        if kind == "sign" and rng.random() < 0.12:
+            draw = scenery.traffic_light
+        turn = np.pi / 2 if kind == "lamp" else rng.normal(0, 0.15)
+        return draw(rng), 0.25, float(turn)
+
+
+def seat_on_benches(crowd: Crowd, rng: np.random.Generator, x: float, y: float, yaw: float) -> None:
+    """Up to two people side by side on a bench."""
+    for offset in (-0.4, 0.4):
+        if rng.random() < 0.5:
+            seat_person(crowd, rng, x - np.sin(yaw) * offset, y + np.cos(yaw) * offset, yaw)
