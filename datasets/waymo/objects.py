@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, Int32
 
 from datasets.waymo.protos import message_class
+from datasets.waymo.wire import LENGTH, WireError, read_varint
 from detector.errors import InputError
 from detector.metrics.waymo import WaymoPredictions, WaymoTruth
 
 # Bytes handed to protobuf at once; an object takes 100 to 200.
 PIECE_BYTES = 4 << 20
-VARINT, FIXED_64, LENGTH, FIXED_32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_objects(path: Path | str) -> ObjectTable:
             if rows:
                 numbers.append(np.array([row[0] for row in rows]))
                 integers.append(np.array([row[1] for row in rows], np.int64))
-    except (DecodeError, _NotObjects) as error:
+    except (DecodeError, WireError) as error:
         raise InputError(
             f"{path}: not a serialized waymo.open_dataset.Objects message ({error}); give a .bin "
             f"file as the official tools write it"
@@ -97,10 +97,6 @@ def _row(item, frames: dict[tuple[str, int], int]) -> tuple[tuple, tuple]:
     )  # fmt: skip
 
 
-class _NotObjects(ValueError):
-    """The bytes are not a sequence of fields of `Objects`."""
-
-
 def _pieces(path: Path) -> Iterator[bytes]:
     """The file cut between objects into pieces that are messages themselves."""
     try:
@@ -123,25 +119,13 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def _after_field(content: mmap.mmap, place: int) -> int:
     """Where the field that starts at `place` ends."""
-    tag, after = _varint(content, place)
+    tag, after = read_varint(content, place)
     if tag >> 3 not in (1, 2) or tag & 7 != LENGTH:
-        raise _NotObjects(f"field {tag >> 3} of wire type {tag & 7} at byte {place}")
-    length, after = _varint(content, after)
+        raise WireError(f"field {tag >> 3} of wire type {tag & 7} at byte {place}")
+    length, after = read_varint(content, after)
     if after + length > len(content):
-        raise _NotObjects(f"cut short in the object at byte {place}")
+        raise WireError(f"cut short in the object at byte {place}")
     return after + length
-
-
-def _varint(content: mmap.mmap, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while place < len(content) and shift < 64:
-        byte = content[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
-    raise _NotObjects(f"cut short at byte {place}")
 
 
 def paired_frames(

@@ -6,7 +6,6 @@ from detector.errors import InputError
 from detector.metrics.waymo import evaluate_waymo
 from tests.writers.waymo_objects import ObjectRow, write_objects_file
 
-
 OBJECTS = [
     ObjectRow("b", 7, 1, (10, 2, 3, 4, 5, 6, 0.5), 0.5, 9),
     ObjectRow("a", 8, 2, (11, 2, 3, 4, 5, 6, 0.5), None, 5),
