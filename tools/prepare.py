@@ -15,6 +15,7 @@ def main() -> int | None:
     commands = parser.add_subparsers(metavar="DATASET", required=True)
     add_kitti(commands)
     add_nuscenes(commands)
+    add_waymo(commands)
     arguments = parser.parse_args()
     return arguments.prepare(arguments)
 
@@ -119,6 +120,45 @@ def prepare_nuscenes(arguments: argparse.Namespace) -> None:
         f"{len(index.frame_time_us)} sensor files, {len(index.annotation_category)} boxes; "
         f"{path.stat().st_size / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s"
     )
+
+
+def add_waymo(commands) -> None:
+    parser = commands.add_parser(
+        "waymo",
+        help="Waymo Open Dataset, in either format: an index of the frames",
+        description="Looks once into every file of a split and writes an index of its frames, "
+        "which every tool then finds by itself. Without it the files are opened at each start.",
+    )
+    parser.add_argument("--root", required=True, type=Path, help="folder that holds the splits")
+    parser.add_argument("--split", required=True, help="one of them, such as training")
+    parser.add_argument(
+        "--out", type=Path, help="index file; by default focal3d_index.npz in the split's folder"
+    )
+    parser.add_argument(
+        "--ground-truth", type=Path, metavar="GT.bin",
+        help="also write the labels as one file for tools/score.py waymo",
+    )  # fmt: skip
+    parser.set_defaults(prepare=prepare_waymo)
+
+
+def prepare_waymo(arguments: argparse.Namespace) -> None:
+    from datasets.waymo import WaymoDataset
+    from datasets.waymo.segments import INDEX_NAME, open_segments, save_index
+
+    start = time.perf_counter()
+    folder = arguments.root / arguments.split
+    segments = open_segments(
+        folder, anew=True, progress=lambda files: progress(files, "opening files")
+    )
+    path = arguments.out or folder / INDEX_NAME
+    save_index(path, segments)
+    print(
+        f"{path}: {len(segments)} segments, {sum(len(s.table.times_us) for s in segments)} frames; "
+        f"{path.stat().st_size / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s"
+    )
+    if arguments.ground_truth:
+        dataset = WaymoDataset(arguments.root, arguments.split, index=path)
+        print(f"labels: {dataset.write_ground_truth(arguments.ground_truth)}")
 
 
 if __name__ == "__main__":

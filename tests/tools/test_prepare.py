@@ -5,10 +5,14 @@ from importlib.util import module_from_spec, spec_from_file_location
 import pytest
 
 from datasets.nuscenes.index import INDEX_NAME, open_index
+from datasets.waymo.objects import read_objects
+from datasets.waymo.segments import INDEX_NAME as WAYMO_INDEX
+from datasets.waymo.writer_v1 import write_v1
 from detector.cli import run_tool
 from tests.conftest import REPOSITORY
 from tests.writers.kitti import CAR, write_kitti
 from tests.writers.nuscenes import write_nuscenes
+from tests.writers.waymo_frames import SEGMENT, waymo_frame
 
 
 def prepare(monkeypatch, *arguments) -> int:
@@ -83,3 +87,18 @@ def test_absent_kitti_splits_are_written_unless_only_checking(kitti, root, capsy
 def test_a_wrong_kitti_root_is_one_sentence(kitti, tmp_path, capsys):
     assert kitti("--root", tmp_path / "nowhere") == 2
     assert "nowhere/training/velodyne: no such folder; --root" in capsys.readouterr().err
+
+
+def test_waymo_index_and_labels_are_written(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "training"
+    write_v1(folder, SEGMENT, [waymo_frame(0), waymo_frame(1)])
+    (folder / WAYMO_INDEX).write_bytes(b"an old one, of no use")
+    common = ("waymo", "--root", tmp_path, "--split", "training")
+    assert prepare(monkeypatch, *common, "--ground-truth", tmp_path / "truth.bin") == 0
+    assert "1 segments, 2 frames" in capsys.readouterr().out
+    assert len(read_objects(tmp_path / "truth.bin").frames) == 2
+
+
+def test_waymo_without_files_is_explained(tmp_path, monkeypatch, capsys):
+    assert prepare(monkeypatch, "waymo", "--root", tmp_path, "--split", "training") == 2
+    assert "format 1" in capsys.readouterr().err
