@@ -48,6 +48,11 @@ class KernelMap:
     def rows_out(self) -> int:
         return self.table.shape[1]
 
+    @property
+    def is_identity(self) -> bool:
+        """Every row meets itself and nothing else: kernel size 1 on the same voxels."""
+        return self.mirrored and len(self.table) == 1
+
     @cached_property
     def _transposed(self) -> KernelMap:
         if self.table.is_cuda:

@@ -11,9 +11,7 @@ from torch.nn import functional
 from detector.ops.occupancy import KernelMap
 from detector.ops.threads import in_threads
 
-LANES = 8
-"""Numbers of float32 in the vector registers that compilers prefer."""
-OPERATIONS_PER_UNIT = 500
+OPERATIONS_PER_UNIT = 1000
 """Multiplications in 10 ns, the unit of `in_threads`, at the density of a LiDAR scan's tables."""
 
 
@@ -38,7 +36,10 @@ def sparse_conv(
         return gpu.sparse_conv(features, weight, kernel_map, bias)
     dtype = torch.promote_types(features.dtype, weight.dtype)
     compute = torch.promote_types(dtype, torch.float32)
-    out = _SparseConv.apply(features.to(compute), weight.to(compute), kernel_map)
+    if kernel_map.is_identity:
+        out = features.to(compute) @ weight[0, 0, 0].to(compute)
+    else:
+        out = _SparseConv.apply(features.to(compute), weight.to(compute), kernel_map)
     if bias is not None:
         out = out + bias
     return out.to(dtype)
@@ -73,7 +74,7 @@ class _SparseConv(torch.autograd.Function):
 def _convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     from detector.ops.sparse_conv import cpu
 
-    padded = _padded(weight)
+    padded = _padded(weight, cpu.VECTOR_BYTES // weight.itemsize)
     out = features.new_zeros(kernel_map.rows_out, padded.shape[2])
     in_threads(
         cpu.convolve, len(out), _array(features), _array(padded), kernel_map.table.numpy(),
@@ -85,24 +86,23 @@ def _convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor
 def _weight_gradient(features: Tensor, out_gradient: Tensor, kernel_map: KernelMap) -> Tensor:
     from detector.ops.sparse_conv import cpu
 
-    padded = _padded(out_gradient)
+    sources = _padded(features, cpu.ROWS)
+    gradients = _padded(out_gradient, cpu.VECTOR_BYTES // out_gradient.itemsize)
     gradient = features.new_zeros(
-        len(kernel_map.table), features.shape[1], padded.shape[1]
+        len(kernel_map.table), sources.shape[1], gradients.shape[1]
     )
     in_threads(
-        cpu.weight_gradient, len(gradient), _array(features), _array(padded),
+        cpu.weight_gradient, len(gradient), _array(sources), _array(gradients),
         kernel_map.table.numpy(), gradient.numpy(),
         work_per_item=_cost(gradient[0]) * len(features),
     )  # fmt: skip
-    return gradient[..., : out_gradient.shape[1]].contiguous()
+    return gradient[:, : features.shape[1], : out_gradient.shape[1]].contiguous()
 
 
-def _padded(tensor: Tensor) -> Tensor:
-    """With zeros up to a whole number of vector registers, once there is more than one: the 27
-    channels of a focal convolution's importance are faster as 32."""
-    channels = tensor.shape[-1]
-    missing = -channels % LANES
-    return functional.pad(tensor, (0, missing)) if missing and channels > LANES else tensor
+def _padded(tensor: Tensor, multiple: int) -> Tensor:
+    """With zeros appended until the channels are a multiple of a number."""
+    missing = -tensor.shape[-1] % multiple
+    return functional.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _cost(matrices: Tensor) -> int:
