@@ -317,6 +317,12 @@ def in_camera_view(
     """Which points in the ego frame project into the picture of (width, height) pixels."""
     width, height = image_size
     image_from_ego = calibration.projection @ calibration.camera_from_ego      # (3, 4)
-    projected = points[:, :3] @ image_from_ego[:, :3].T + image_from_ego[:, 3]
-    u, v, depth = projected.T                       # u and v are pixels times depth
-    return (depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
+    # Most of a scan lies behind or beside the camera: a quick look in float32, a pixel and a metre
+    # wider, leaves a quarter of it to project exactly. u and v are pixels times depth.
+    rough = image_from_ego[[0, 2]].astype(np.float32)
+    u, depth = (points[:, :3] @ rough[:, :3].T + rough[:, 3]).T
+    near = np.flatnonzero((depth > -1) & (u > -1 - depth) & (u < (width + 1) * (depth + 1)))
+    u, v, depth = (points[near, :3] @ image_from_ego[:, :3].T + image_from_ego[:, 3]).T
+    seen = np.zeros(len(points), bool)
+    seen[near] = (depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
+    return seen
