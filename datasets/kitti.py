@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 
 from datasets.kitti_boxes import ego_boxes, objects_from_boxes
 from datasets.kitti_files import (
@@ -26,6 +26,7 @@ from datasets.kitti_files import (
     read_split,
     write_objects,
 )
+from datasets.kitti_view import in_camera_view
 from detector.errors import InputError
 from detector.metrics.kitti import KittiObjects, KittiResult, evaluate_kitti
 from detector.metrics.kitti.evaluate import MIN_OVERLAP
@@ -150,6 +151,11 @@ class KittiDataset:
     def objects(self, frame_id: str) -> KittiObjects:
         """Every label of a frame, in the camera frame, as the file has it."""
         return read_objects(self.path("label_2", frame_id), other_types=self.other_types)
+
+    def labels(self, index: int) -> Int64[np.ndarray, " N"]:
+        """Labels of the boxes of a sample, without reading its scan."""
+        types = self.objects(self.frame_ids[index]).types
+        return np.array([self.classes.index(t) for t in types if t in self.classes], np.int64)
 
     def image_size(
         self, frame_id: str, calibration: KittiCalibration | None = None
@@ -309,20 +315,3 @@ def find_split(root: Path, split: str | Path) -> Path:
         + (f"there are {', '.join(present)}" if present else "there are none")
         + " (write one with `tools/prepare.py kitti`, or give the path of a file with frame ids)"
     )
-
-
-def in_camera_view(
-    points: Float[np.ndarray, "P 3+"], calibration: KittiCalibration, image_size: tuple[int, int]
-) -> Bool[np.ndarray, " P"]:
-    """Which points in the ego frame project into the picture of (width, height) pixels."""
-    width, height = image_size
-    image_from_ego = calibration.projection @ calibration.camera_from_ego      # (3, 4)
-    # Most of a scan lies behind or beside the camera: a quick look in float32, a pixel and a metre
-    # wider, leaves a quarter of it to project exactly. u and v are pixels times depth.
-    rough = image_from_ego[[0, 2]].astype(np.float32)
-    u, depth = (points[:, :3] @ rough[:, :3].T + rough[:, 3]).T
-    near = np.flatnonzero((depth > -1) & (u > -1 - depth) & (u < (width + 1) * (depth + 1)))
-    u, v, depth = (points[near, :3] @ image_from_ego[:, :3].T + image_from_ego[:, 3]).T
-    seen = np.zeros(len(points), bool)
-    seen[near] = (depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth)
-    return seen

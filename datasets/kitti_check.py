@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from datasets.kitti import SUFFIXES, in_camera_view
+from datasets.kitti import SUFFIXES
 from datasets.kitti_boxes import (
     camera_corners,
     difficulties,
@@ -26,6 +26,7 @@ from datasets.kitti_files import (
     read_scan,
     read_split,
 )
+from datasets.kitti_view import in_camera_view
 from detector.errors import InputError
 from detector.ops.boxes import points_in_boxes
 

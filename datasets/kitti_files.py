@@ -166,10 +166,10 @@ def read_scan(
     if not data:
         raise InputError(f"{path}: the scan is empty (0 points); copy or download it again")
     points = np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, len(POINT_FEATURES))
-    # One value that is not finite makes the sum so; float64 can't overflow.
-    if np.isfinite(points.sum(dtype=np.float64)):
+    finite = np.isfinite(points)
+    if finite.all():
         return points, 0
-    finite = np.isfinite(points).all(1)
+    finite = finite.all(1)
     dropped = len(points) - int(finite.sum())
     if not drop_not_finite or dropped == len(points):
         first = int(np.argmin(finite))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.kitti import in_camera_view
 from datasets.kitti_boxes import objects_from_boxes
 from datasets.kitti_files import (
     POINT_FEATURES,
@@ -18,6 +17,7 @@ from datasets.kitti_files import (
     read_image_size,
     read_scan,
 )
+from datasets.kitti_view import in_camera_view
 from detector.errors import InputError
 from detector.records import Detections, Sample
 
