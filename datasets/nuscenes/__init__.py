@@ -1,6 +1,5 @@
 """nuScenes: tables and sensor files as they are on disk, and its result files."""
 
-from datasets.nuscenes.balance import ClassBalancedDataset
 from datasets.nuscenes.boxes import NuScenesAnnotations
 from datasets.nuscenes.dataset import NuScenesDataset
 from datasets.nuscenes.sensor_files import RadarFilter
@@ -8,7 +7,6 @@ from detector.metrics.nuscenes import CLASSES
 
 __all__ = [
     "CLASSES",
-    "ClassBalancedDataset",
     "NuScenesAnnotations",
     "NuScenesDataset",
     "RadarFilter",

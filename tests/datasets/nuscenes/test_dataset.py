@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.nuscenes import CLASSES, ClassBalancedDataset, NuScenesDataset, RadarFilter
+from datasets.balance import ClassBalancedDataset
+from datasets.nuscenes import CLASSES, NuScenesDataset, RadarFilter
 from datasets.nuscenes.sensor_files import read_radar
 from detector.errors import InputError
 from detector.geometry import inverse_rigid, transform_points

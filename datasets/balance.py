@@ -15,18 +15,19 @@ class ClassBalancedDataset:
     """Draws samples so that each class is the reason for an equal share of them.
 
     The samples of each class are drawn, with replacement, to the number that all classes have on
-    average; a sample with many classes is drawn for each of them. The draw is made once, from
-    `seed`, and is the same in every process.
+    average; a sample with many classes is drawn for each of them. Samples without boxes are not
+    drawn. The draw is made once, from `seed`, and is the same in every process.
 
     Args:
-        dataset: with `labels(index)`, `classes` and `__getitem__`, as `NuScenesDataset`.
+        dataset: map-style, with `classes`; its `labels(index)`, where it has this method, saves
+            reading every sample once.
     """
 
     def __init__(self, dataset, seed: int = 0):
         self.dataset = dataset
         present = np.zeros((len(dataset), len(dataset.classes)), bool)
         for row in range(len(dataset)):
-            present[row, dataset.labels(row)] = True
+            present[row, self._labels(row)] = True
         each = round(present.sum() / len(dataset.classes))
         rng = np.random.default_rng(seed)
         drawn = [
@@ -43,7 +44,13 @@ class ClassBalancedDataset:
         return self.dataset[int(self.indices[index])]
 
     def labels(self, index: int) -> np.ndarray:
-        return self.dataset.labels(int(self.indices[index]))
+        """Labels of the boxes of a sample."""
+        return self._labels(int(self.indices[index]))
+
+    def _labels(self, row: int) -> np.ndarray:
+        if hasattr(self.dataset, "labels"):
+            return self.dataset.labels(row)
+        return self.dataset[row].labels
 
     def __getattr__(self, name: str):
         # classes, point_features, ... are those of the data set.
