@@ -112,10 +112,7 @@ class RangeFilter:
 
     def _inside(self, rows: np.ndarray) -> np.ndarray:
         limits = np.array(self.point_cloud_range, np.float32)
-        inside = np.ones(len(rows), bool)
-        for axis in range(3):
-            inside &= (rows[:, axis] >= limits[axis]) & (rows[:, axis] < limits[3 + axis])
-        return inside
+        return ((rows[:, :3] >= limits[:3]) & (rows[:, :3] < limits[3:])).all(1)
 
 
 @dataclass(frozen=True)

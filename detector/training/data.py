@@ -24,14 +24,22 @@ class TrainingFrames(Dataset):
 
     Args:
         dataset: map-style, gives `Sample`s.
-        transforms: applied in order, all with one generator seeded by (seed, epoch, index).
+        transforms: applied in order, all with one generator seeded by (seed, epoch, index). One
+            with a method `at_epoch(epoch, epochs)` gives there the transform for an epoch, or
+            None.
+        seed: of the run.
         cache: keep frames, as read, in memory.
+        epochs: of the whole run.
     """
 
-    def __init__(self, dataset, transforms: Sequence[Transform], seed: int, cache: bool = False):
+    def __init__(
+        self, dataset, transforms: Sequence[Transform], seed: int, cache: bool = False,
+        epochs: int = 1,
+    ):  # fmt: skip
         self.dataset = dataset
         self.transforms = tuple(transforms)
         self.seed = seed
+        self.epochs = epochs
         self.frames: list[Sample | None] | None = [None] * len(dataset) if cache else None
 
     def __len__(self) -> int:
@@ -42,7 +50,10 @@ class TrainingFrames(Dataset):
         sample = self._read(index)
         rng = np.random.default_rng((self.seed, epoch, index))
         for transform in self.transforms:
-            sample = transform(sample, rng)
+            if hasattr(transform, "at_epoch"):
+                transform = transform.at_epoch(epoch, self.epochs)
+            if transform is not None:
+                sample = transform(sample, rng)
         return sample
 
     def _read(self, index: int) -> Sample:

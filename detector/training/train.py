@@ -60,7 +60,7 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
         raise InputError(f"{config.path}: the training data set has no frames; check its split")
     validation = build(config.val_dataset)
     frames = TrainingFrames(
-        dataset, build(config.train_transforms), config.seed, config.cache_frames
+        dataset, build(config.train_transforms), config.seed, config.cache_frames, config.epochs
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rank, processes = _join(device) if distributed else (0, 1)
