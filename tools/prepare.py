@@ -16,6 +16,7 @@ def main() -> int | None:
     add_kitti(commands)
     add_nuscenes(commands)
     add_waymo(commands)
+    add_paste(commands)
     arguments = parser.parse_args()
     return arguments.prepare(arguments)
 
@@ -159,6 +160,48 @@ def prepare_waymo(arguments: argparse.Namespace) -> None:
     if arguments.ground_truth:
         dataset = WaymoDataset(arguments.root, arguments.split, index=path)
         print(f"labels: {dataset.write_ground_truth(arguments.ground_truth)}")
+
+
+def add_paste(commands) -> None:
+    parser = commands.add_parser(
+        "paste",
+        help="the database of objects for ground-truth paste, for any data set",
+        description="Cuts the true objects, with their points, out of a config's training frames "
+        "and writes them to the one file that the config's GroundTruthPaste reads.",
+    )
+    parser.add_argument("config", type=Path, help="a file of configs/")
+    parser.add_argument("--out", type=Path, help="default: the file that the config names")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N",
+        help="processes that read frames (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--check", action="store_true", help="read an existing file instead")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
+    parser.set_defaults(prepare=prepare_paste)
+
+
+def prepare_paste(arguments: argparse.Namespace) -> None:
+    from datasets.augment.paste_database import PasteDatabase
+    from datasets.augment.prepare_paste import database_path, prepare_paste
+    from detector.config import load_config
+
+    config = load_config(arguments.config, arguments.cfg_options)
+    path = arguments.out or database_path(config)
+    start = time.perf_counter()
+    if arguments.check:
+        database = PasteDatabase(path)
+        for _ in progress(database.check(), "checking", len(database)):
+            pass
+    else:
+        database = prepare_paste(
+            config, path, arguments.workers, lambda frames, n: progress(frames, "reading", n)
+        )
+    names = ", ".join(f"{(database.labels == i).sum()} {name}"
+                      for i, name in enumerate(database.classes))  # fmt: skip
+    print(
+        f"{path}: {names} of {len(database.frame_ids)} frames ({database.source}); "
+        f"{path.stat().st_size / 1e6:.1f} MB, {time.perf_counter() - start:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -102,3 +102,43 @@ def test_waymo_index_and_labels_are_written(tmp_path, monkeypatch, capsys):
 def test_waymo_without_files_is_explained(tmp_path, monkeypatch, capsys):
     assert prepare(monkeypatch, "waymo", "--root", tmp_path, "--split", "training") == 2
     assert "format 1" in capsys.readouterr().err
+
+
+@pytest.fixture
+def paste(tmp_path):
+    """Arguments that name a config whose training frames are a tiny data set."""
+    write_kitti(tmp_path / "kitti")
+    return (
+        "paste", REPOSITORY / "configs" / "kitti" / "focal_centerpoint.py", "--workers", 1,
+        "--cfg-options", f"train_dataset.root={tmp_path / 'kitti'}", "train_dataset.split=trainval",
+        f"train_transforms.0.transform.database={tmp_path / 'objects.db'}",
+    )  # fmt: skip
+
+
+def test_objects_to_paste_are_cut_out_of_a_configs_frames(
+    paste, tmp_path, monkeypatch, capsys
+):
+    assert prepare(monkeypatch, *paste) == 0
+    out = capsys.readouterr().out
+    assert "2 Car, 1 Pedestrian, 1 Cyclist of 2 frames (KittiDataset" in out
+    assert prepare(monkeypatch, *paste, "--check") == 0
+    damaged = bytearray((tmp_path / "objects.db").read_bytes())
+    damaged[100] ^= 1
+    (tmp_path / "objects.db").write_bytes(damaged)
+    assert prepare(monkeypatch, *paste, "--check") == 2
+    assert "object 0, a Car of frame 000000" in capsys.readouterr().err
+
+
+def test_a_broken_frame_stops_the_cutting(paste, tmp_path, monkeypatch, capsys):
+    scan = tmp_path / "kitti" / "training" / "velodyne" / "000001.bin"
+    scan.write_bytes(scan.read_bytes()[:-3])
+    assert prepare(monkeypatch, *paste) == 2
+    error = capsys.readouterr().err.strip()
+    assert "000001.bin" in error and "\n" not in error
+    assert not (tmp_path / "objects.db").exists()
+
+
+def test_a_config_without_paste_is_named(monkeypatch, capsys):
+    config = REPOSITORY / "configs" / "kitti" / "simulated_focal_centerpoint.py"
+    assert prepare(monkeypatch, "paste", config) == 2
+    assert "has no GroundTruthPaste" in capsys.readouterr().err
