@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from detector.geometry import VoxelGrid
 from detector.ops.occupancy import Occupancy
@@ -113,12 +114,14 @@ def voxelize(
     dropped_voxels = 0
     if max_voxels is not None:
         kept = _kept_voxels(occupancy, voxel_of_point, max_voxels)
-        dropped_voxels = len(occupancy) - len(kept)
+        dropped_voxels = len(occupancy) - int(kept.sum())
         if dropped_voxels:
             occupancy = Occupancy.of_sorted(
                 occupancy.coordinates[kept], grid.shape, batch_size
             )
-            voxel_of_point = occupancy.rows(coordinates).long()
+            # Row -1, a point outside, reads the -1 that is appended.
+            new_rows = torch.where(kept, kept.cumsum(0) - 1, -1)
+            voxel_of_point = functional.pad(new_rows, (0, 1), value=-1)[voxel_of_point]
 
     counts = torch.zeros(len(occupancy), dtype=torch.int32)
     means = points.new_empty(len(occupancy), points.shape[1])
@@ -132,20 +135,20 @@ def voxelize(
 
 
 def _kept_voxels(occupancy: Occupancy, voxel_of_point: Tensor, max_voxels: int) -> Tensor:
-    """Rows, ascending, of the voxels that every frame keeps."""
+    """(V,) bool: the voxels that their frames keep."""
     from detector.ops.voxelize import cpu
 
-    frames = occupancy.coordinates[:, 0]
-    per_frame = torch.bincount(frames, minlength=occupancy.batch_size)
+    kept = torch.ones(len(occupancy), dtype=torch.bool)
+    per_frame = torch.bincount(occupancy.coordinates[:, 0], minlength=occupancy.batch_size)
     if (per_frame <= max_voxels).all():
-        return torch.arange(len(occupancy))
+        return kept
     first = torch.empty(len(occupancy), dtype=torch.int64)
     cpu.first_points(voxel_of_point.numpy(), first.numpy())
-    kept = [
-        rows[torch.argsort(first[rows])[:max_voxels]].sort().values
-        for rows in torch.arange(len(occupancy)).split(per_frame.tolist())
-    ]
-    return torch.cat(kept)
+    sizes = per_frame.tolist()
+    for of_frame, first_of_frame in zip(kept.split(sizes), first.split(sizes), strict=True):
+        if len(of_frame) > max_voxels:
+            of_frame.copy_(first_of_frame <= first_of_frame.kthvalue(max_voxels).values)
+    return kept
 
 
 def _checked(

@@ -2,6 +2,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detector.sparse import (
     SparseConv3d,
@@ -175,3 +177,31 @@ def test_initial_outputs_have_the_spread_of_a_dense_convolution():
 def test_sizes_that_make_no_sense_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         SparseConv3d(**dict(in_channels=1, out_channels=1, kernel_size=3) | arguments)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 70)),
+    sizes=st.tuples(*(st.tuples(*[st.integers(low, high)] * 3)
+                      for low, high in ((1, 5), (1, 3), (0, 2), (1, 2)))),
+    channels=st.tuples(st.integers(1, 9), st.integers(1, 18)),
+    seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_any_strided_convolution_equals_dense(shape, sizes, channels, seed):
+    kernel_size, _, padding, dilation = sizes
+    fits = all(
+        n + 2 * p > d * (k - 1)
+        for n, k, p, d in zip(shape, kernel_size, padding, dilation, strict=True)
+    )
+    if not fits:
+        return
+    x, features = scene(shape, 2, channels[0], seed, density=0.1)
+    layer = SparseConv3d(*channels, *sizes).double()
+    y = layer(x)
+    expected, cells, out_shape = dense_conv.strided(
+        features, x.coordinates, shape, 2, layer.weight, *sizes[1:]
+    )
+    assert y.spatial_shape == out_shape
+    assert torch.equal(y.coordinates, cells)
+    assert close(y.features, expected)
+    assert same_gradients(y.features, expected, (features, layer.weight))

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from detector.errors import InputError
@@ -20,3 +23,12 @@ def test_an_engine_that_is_not_installed_is_refused(monkeypatch):
     with pytest.raises(InputError, match="'other' can't be loaded.*a_package_that_nobody_has"):
         use_engine("other")
     assert current_engine().name == "native"
+
+
+def test_numba_is_loaded_by_the_first_kernel_and_not_by_the_import():
+    """A machine with a GPU may lack it."""
+    code = (
+        "import sys, detector.sparse, detector.ops.voxelize, detector.ops.boxes\n"
+        "sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
