@@ -5,9 +5,15 @@ range, where KITTI's easy and moderate objects are.
 """
 
 from mmengine.config import read_base
-from torch.optim import AdamW
 
-from datasets.augment import GlobalRotation, GlobalScaling, RandomFlip, RangeFilter
+from datasets.augment import (
+    FadeOut,
+    GlobalRotation,
+    GlobalScaling,
+    GroundTruthPaste,
+    RandomFlip,
+    RangeFilter,
+)
 from detector.models.backbones import SparseEncoder
 from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
@@ -22,6 +28,16 @@ grid.update(point_cloud_range=(0, -25.6, -3, 51.2, 25.6, 1), voxel_size=(0.1, 0.
 train_dataset.update(root="demo/kitti")
 val_dataset.update(root="demo/kitti")
 train_transforms = [
+    dict(
+        type=FadeOut,
+        last_epochs=2,
+        transform=dict(
+            type=GroundTruthPaste,
+            database="demo/kitti/paste_train.db",
+            classes=classes,
+            counts=dict(Car=12, Pedestrian=8, Cyclist=4),
+        ),
+    ),
     dict(type=RandomFlip),
     dict(type=GlobalRotation, max_angle=0.4),
     dict(type=GlobalScaling, low=0.95, high=1.05),
@@ -65,5 +81,5 @@ epochs = 12
 batch_size = 2
 precision = "auto"
 workers = 0
-optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
+optimizer.update(lr=0.005)
 evaluate_every = 0
