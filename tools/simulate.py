@@ -13,6 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(metavar="DATASET", required=True)
     add_kitti(commands)
+    add_nuscenes(commands)
     arguments = parser.parse_args()
     arguments.simulate(arguments)
 
@@ -31,19 +32,10 @@ def add_kitti(commands) -> None:
     parser.add_argument(
         "--val-frames", type=_count(0), default=100, help="for validation (%(default)s)"
     )
-    parser.add_argument("--seed", type=_count(0), default=0, help="which drives (%(default)s)")
     parser.add_argument(
         "--sensor", choices=list(LIDARS), default="hdl64e", help="laser scanner (%(default)s)"
     )
-    parser.add_argument(
-        "--workers",
-        type=_count(1),
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
-        help="processes (%(default)s)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace what a simulation wrote in --out before"
-    )
+    _add_common(parser)
     parser.set_defaults(simulate=simulate_kitti)
 
 
@@ -66,6 +58,72 @@ def simulate_kitti(arguments: argparse.Namespace) -> None:
     finish(arguments.out, settings)
     print(f"{settings.frames} training and {settings.val_frames} validation frames: "
           f"{arguments.out}")  # fmt: skip
+
+
+def add_nuscenes(commands) -> None:
+    parser = commands.add_parser(
+        "nuscenes",
+        help="nuScenes: 13 tables, LiDAR and radar sweeps, six cameras, splits",
+        description="Writes version v1.0-simulated with the splits simulated_train and "
+        "simulated_val. Validation scenes come from towns that no training scene shows. The same "
+        "options give the same files, whatever the number of workers.",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    parser.add_argument("--scenes", type=_count(1), default=12, help="for training (%(default)s)")
+    parser.add_argument(
+        "--val-scenes", type=_count(0), default=4, help="for validation (%(default)s)"
+    )
+    parser.add_argument(
+        "--samples", type=_count(1), default=16, help="key frames a scene, at 2 Hz (%(default)s)"
+    )
+    parser.add_argument(
+        "--lidar-columns", type=_count(8), default=1084, help="firings a turn (%(default)s)"
+    )
+    parser.add_argument(
+        "--image-width", type=_count(16), default=400, help="pixels, 16:9 (%(default)s)"
+    )
+    _add_common(parser)
+    parser.set_defaults(simulate=simulate_nuscenes)
+
+
+def simulate_nuscenes(arguments: argparse.Namespace) -> None:
+    from datasets.simulation.nuscenes_writer import (
+        TRAIN,
+        VAL,
+        VERSION,
+        NuScenesSettings,
+        open_folder,
+        simulate,
+    )
+
+    width = arguments.image_width
+    settings = NuScenesSettings(
+        arguments.scenes, arguments.val_scenes, arguments.samples, arguments.seed,
+        arguments.lidar_columns, (width, round(width * 9 / 16)),
+    )  # fmt: skip
+    open_folder(arguments.out, arguments.overwrite)
+    finished = simulate(arguments.out, settings, arguments.workers)
+    for _ in progress(range(settings.scenes + settings.val_scenes), "simulating"):
+        next(finished)
+    for _ in finished:      # The tables come after the last scene.
+        pass
+    print(
+        f"{arguments.out}: version {VERSION}, {settings.scenes} scenes in {TRAIN}, "
+        f"{settings.val_scenes} in {VAL}, {settings.samples} samples each"
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=_count(0), default=0, help="which drives (%(default)s)")
+    parser.add_argument(
+        "--workers",
+        type=_count(1),
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        help="processes (%(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what a simulation wrote in --out before"
+    )
 
 
 def _count(minimum: int):

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from datasets.simulation.materials import Material
+from datasets.simulation.meshes import box, join, pose
+from datasets.simulation.moments import Moments
+from datasets.simulation.radar import (
+    MOVING,
+    ONCOMING,
+    STATIONARY,
+    STOPPED,
+    RadarModel,
+    RadarTargets,
+    sense,
+)
+from datasets.simulation.world import Actor, Track, World
+
+SIZE = (4.0, 2.0, 1.5)
+WORLD_FROM_RADAR = pose(z=0.5)
+
+
+def block(size, material=Material.PAINT):
+    return box(*size, (0.5, 0.5, 0.5), material)
+
+
+def actor(x, y, speed=0.0, category="car", size=SIZE) -> Actor:
+    """Drives along x."""
+    times = np.array([0.0, 10.0]) if speed else np.zeros(1)
+    poses = np.zeros((len(times), 6))
+    poses[:, 0], poses[:, 1] = x + speed * times, y
+    return Actor(category, size, Track(times, poses), lambda time_s: block(size))
+
+
+def world(*actors, town=None, own_speed=0.0) -> World:
+    ground = block((200, 200, 0.01), Material.ASPHALT).at(z=-0.02)
+    drive = np.zeros((2, 6))
+    drive[1, 0] = 10 * own_speed
+    town = join([ground, *(town or [])])
+    return World(town, tuple(actors), Track(np.array([0.0, 10.0]), drive), "test")
+
+
+def sweeps(a_world: World, count=30, radar=None, time_s=0.0) -> list[RadarTargets]:
+    radar = radar or RadarModel()
+    scene, snapshot = Moments(a_world).at(time_s)
+    rng = np.random.default_rng(1)
+    return [
+        sense(radar, scene, snapshot, a_world, time_s, WORLD_FROM_RADAR, rng) for _ in range(count)
+    ]
+
+
+def on_actor(targets: list[RadarTargets], field: str, index=0) -> np.ndarray:
+    return np.concatenate([getattr(t, field)[t.owner == index] for t in targets])
+
+
+def test_targets_lie_on_the_side_of_a_car_that_faces_the_radar():
+    position = on_actor(sweeps(world(actor(20, 3))), "position")
+    assert len(position) > 20
+    assert np.abs(position[:, 0] - 18).mean() < 1.5
+    assert (position[:, 0] > 16.5).all() and (np.abs(position[:, 1] - 3) < 2.5).all()
+
+
+@pytest.mark.parametrize(("speed", "state"), [(5.0, MOVING), (-5.0, ONCOMING)])
+def test_doppler_is_the_radial_part_of_the_velocity_over_ground(speed, state):
+    found = sweeps(world(actor(20, 10, speed), own_speed=3.0))
+    velocity, position = on_actor(found, "velocity"), on_actor(found, "position")
+    unit = position / np.linalg.norm(position, axis=1, keepdims=True)
+    radial = (velocity * unit).sum(1)
+    np.testing.assert_allclose(radial, speed * unit[:, 0], atol=1.2)
+    assert radial.mean() == pytest.approx(speed * unit[:, 0].mean(), abs=0.15)
+    relative = (on_actor(found, "relative_velocity") * unit).sum(1)
+    np.testing.assert_allclose(relative, radial - 3.0 * unit[:, 0], atol=0.1)
+    assert (on_actor(found, "dynamic_property") == state).all()
+
+
+def test_a_standing_car_is_stationary_or_stopped():
+    states = on_actor(sweeps(world(actor(15, 0), own_speed=8.0)), "dynamic_property")
+    assert set(states.tolist()) == {STATIONARY, STOPPED}
+
+
+def test_metal_returns_more_than_people():
+    person = actor(20, 4, category="pedestrian", size=(0.6, 0.6, 1.8))
+    found = sweeps(world(actor(20, -4), person))
+    assert on_actor(found, "rcs_dbsm", 0).mean() > on_actor(found, "rcs_dbsm", 1).mean() + 5
+    assert len(on_actor(found, "rcs_dbsm", 0)) > 2 * len(on_actor(found, "rcs_dbsm", 1))
+
+
+def test_a_wall_hides_a_car_and_another_car_only_partly():
+    wall = block((0.3, 10, 3), Material.CONCRETE).at(15, 0)
+    assert not len(on_actor(sweeps(world(actor(20, 0), town=[wall])), "rcs_dbsm"))
+    behind = sweeps(world(actor(25, 0), actor(15, 0, size=(4.0, 6.0, 1.6))))
+    seen = len(on_actor(behind, "rcs_dbsm", 0))
+    assert 0 < seen < 0.5 * len(on_actor(behind, "rcs_dbsm", 1))
+
+
+def test_there_are_ghosts_and_clutter_and_they_are_marked():
+    found = sweeps(world(actor(12, 0, 5.0)), 100)
+    nobody = np.concatenate([t.position[t.owner < 0] for t in found])
+    moving = np.concatenate([t.dynamic_property[t.owner < 0] == MOVING for t in found])
+    doubtful = np.concatenate([t.false_alarm[t.owner < 0] > 1 for t in found])
+    ghosts = moving & (np.hypot(*nobody.T) > 13)
+    assert len(nobody) > 20 and ghosts.sum() > 3
+    assert doubtful[ghosts].all()
+    invalid = np.concatenate([t.invalid_state for t in found])
+    assert 0 < (invalid != 0).mean() < 0.2
+
+
+def test_no_more_targets_than_the_radar_reports():
+    walls = [block((0.3, 60, 3), Material.METAL).at(8, 0)]
+    found = sweeps(world(town=walls), 3, RadarModel(maximum_targets=20))
+    assert [len(t.rcs_dbsm) for t in found] == [20, 20, 20]
+    assert all((np.abs(np.arctan2(*t.position.T[::-1])) < np.radians(64)).all() for t in found)
