@@ -14,6 +14,7 @@ def main() -> None:
     commands = parser.add_subparsers(metavar="DATASET", required=True)
     add_kitti(commands)
     add_nuscenes(commands)
+    add_waymo(commands)
     arguments = parser.parse_args()
     arguments.simulate(arguments)
 
@@ -113,6 +114,56 @@ def simulate_nuscenes(arguments: argparse.Namespace) -> None:
     )
 
 
+def add_waymo(commands) -> None:
+    parser = commands.add_parser(
+        "waymo",
+        help="Waymo Open Dataset: range images of five lasers, labels, in both formats",
+        description="Writes OUT/v1/{training,validation}/*.tfrecord (format 1) and "
+        "OUT/v2/{training,validation}/COMPONENT/*.parquet (format 2). Validation segments come "
+        "from worlds that no training segment shows. The same options give the same files, "
+        "whatever the number of workers.",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    parser.add_argument("--frames", type=_count(1), default=80, help="for training (%(default)s)")
+    parser.add_argument(
+        "--val-frames", type=_count(0), default=20, help="for validation (%(default)s)"
+    )
+    parser.add_argument(
+        "--segment-frames", type=_count(1), default=4, help="frames a segment (%(default)s)"
+    )
+    parser.add_argument(
+        "--gap", type=_seconds, default=1.0, metavar="SECONDS",
+        help="between a segment's frames (%(default)s); 0.1 is the data set's own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=("v1", "v2", "both"), default="both", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--columns", type=_count(8), metavar="N",
+        help="of the top laser's image, for less than the data set's 2650; the others shrink along",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pictures", action="store_true", help="also render the five cameras, at a quarter's size"
+    )
+    _add_common(parser)
+    parser.set_defaults(simulate=simulate_waymo)
+
+
+def simulate_waymo(arguments: argparse.Namespace) -> None:
+    from datasets.simulation.waymo_writer import FORMATS, Settings, open_folder, simulate
+
+    settings = Settings(
+        arguments.frames, arguments.val_frames, arguments.seed, arguments.segment_frames,
+        arguments.gap, FORMATS if arguments.format == "both" else (arguments.format,),
+        arguments.pictures, arguments.columns,
+    )  # fmt: skip
+    jobs = open_folder(arguments.out, settings, arguments.overwrite)
+    for _ in progress(simulate(arguments.out, jobs, arguments.workers), "simulating", len(jobs)):
+        pass
+    print(f"{settings.frames} training and {settings.val_frames} validation frames: "
+          f"{arguments.out}/{{{','.join(settings.formats)}}}")  # fmt: skip
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_count(0), default=0, help="which drives (%(default)s)")
     parser.add_argument(
@@ -124,6 +175,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what a simulation wrote in --out before"
     )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0.1 and 60 seconds")
+    return value
 
 
 def _count(minimum: int):

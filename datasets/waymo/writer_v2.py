@@ -39,7 +39,8 @@ def write_v2(
                     path = Path(root) / folder / f"{segment}.parquet"
                     writers[folder] = _TableWriter(path, prefix, frames_per_group)
                 writers[folder].add(rows)
-        for writer in writers.values():
+        # The poses, by which a segment is found, come last.
+        for writer in reversed(writers.values()):
             writer.finish()
     except OSError as error:
         raise InputError(
