@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32
+from jaxtyping import Bool, Float, Float32, Float64, Int32
 
 from datasets.simulation.materials import laser_reflectance, lost_share
 from datasets.simulation.meshes import turned
-from datasets.simulation.raycast import RayScene, owners
+from datasets.simulation.raycast import Hits, RayScene, owners
 from datasets.simulation.world import Snapshot
 
 
@@ -143,6 +143,38 @@ def scan(
             motion as a raw scan is: points are in the scanner's frame at their own moment.
     """
     rays = _world_rays(lidar, world_from_lidar, world_from_lidar_end)
+    echoes = measure(lidar, scene, snapshot, rays, rng)
+    seen = echoes.seen
+    local, place = lidar.rays[seen], echoes.distance_m[seen, None]
+    points = local[:, :3] + place * local[:, 3:]
+    ring = np.repeat(np.arange(lidar.beams, dtype=np.int32), lidar.columns)[seen]
+    # Millimetres and hundredths, as Velodyne's own driver gives them.
+    scan_points = np.column_stack([np.round(points, 3), np.round(echoes.intensity[seen], 2)])
+    return Scan(scan_points.astype(np.float32), owners(echoes.hits, snapshot)[seen], ring)
+
+
+@dataclass(frozen=True)
+class Echoes:
+    """What comes back of N pulses, one by one."""
+
+    hits: Hits
+    """What each met."""
+    seen: Bool[np.ndarray, " N"]
+    """Whether enough light came back; the rest is only meant where it did."""
+    distance_m: Float32[np.ndarray, " N"]
+    """As measured."""
+    intensity: Float32[np.ndarray, " N"]
+    """In [0, 1)."""
+
+
+def measure(
+    lidar: LidarModel,
+    scene: RayScene,
+    snapshot: Snapshot,
+    rays: Float[np.ndarray, "N 6"],
+    rng: np.random.Generator,
+) -> Echoes:
+    """Sends pulses along any rays (world frame) with a scanner's laser and receiver."""
     hits = scene.cast(rays)
     draws = rng.random((3, len(rays)), dtype=np.float32)
     noise = rng.standard_normal(len(rays), dtype=np.float32)
@@ -159,14 +191,8 @@ def scan(
     seen &= draws[1] > lost_share(materials) * (1.25 - 0.5 * cosine) + lidar.missed_share
     distance = distance + lidar.range_noise_m * noise
     seen &= (distance > lidar.minimum_range_m) & (distance < lidar.maximum_range_m)
-
-    local, place = lidar.rays[seen], distance[seen, None]
-    points = local[:, :3] + place * local[:, 3:]
-    shown = np.clip(intensity[seen] * (0.7 + 0.6 * draws[2][seen]), 0.0, 0.99)
-    ring = np.repeat(np.arange(lidar.beams, dtype=np.int32), lidar.columns)[seen]
-    # Millimetres and hundredths, as Velodyne's own driver gives them.
-    scan_points = np.column_stack([np.round(points, 3), np.round(shown, 2)])
-    return Scan(scan_points.astype(np.float32), owners(hits, snapshot)[seen], ring)
+    shown = np.clip(intensity * (0.7 + 0.6 * draws[2]), 0.0, 0.99)
+    return Echoes(hits, seen, distance, shown)
 
 
 def _world_rays(lidar: LidarModel, start, end) -> Float32[np.ndarray, "R 6"]:
