@@ -95,6 +95,7 @@ def draw(dataset, arguments: argparse.Namespace) -> None:
         if arguments.view:
             from detector.viz.viewer import show
 
+            print(f"{sample.frame_id}: close the window to go on", flush=True)
             show(scene_of(sample, dataset.classes, detections, arguments))
             continue
         kinds = arguments.kinds or [k for k in KINDS if k != "image" or sample.cameras]

@@ -142,8 +142,8 @@ class _Canvas:
         order = np.argsort(points[:, 2], kind="stable")           # the highest on top
         columns, rows = self.pixels(points[order, :2]).astype(int).T
         array = np.array(self.image)
-        # A dot of 2 x 2 becomes one pixel; where pixels are large, dots grow with them.
-        dot = max(2, round(self.scale * 0.07))
+        # A dot of 3 x 3 becomes one and a half pixels; where a metre is large, dots grow too.
+        dot = max(3, round(self.scale * 0.08))
         for down in range(dot):
             for right in range(dot):
                 row = np.minimum(rows + down, array.shape[0] - 1)

@@ -121,6 +121,8 @@ def run_worker(mode: str, folder: Path, timeout_s: float | None) -> None:
     kind, _, reason = last.partition(": ")
     if done.returncode == 3 and kind == "import" and "No module named 'open3d'" in reason:
         raise InputError("Open3D is not installed; run: pip install open3d-cpu")
+    if done.returncode == 3 and kind == "display":
+        raise InputError(f"the display {reason}; write a picture instead, which needs none")
     if done.returncode == 3:
         what = "can't be loaded" if kind == "import" else "can't draw"
     else:

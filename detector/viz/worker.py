@@ -9,7 +9,11 @@ line on stdout about what failed.
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Run by path: the neighbours in this folder must not hide modules that Open3D imports.
@@ -29,9 +33,13 @@ def main() -> int:
         return 0 if window.open else _failed("window: no OpenGL context could be made")
     scenes = [np.load(path) for path in sorted(folder.glob("*.npz"), key=lambda p: int(p.stem))]
     width, height = scenes[0]["size"].tolist()
-    window = _Window(o3d, width, height, visible=mode == "view")
+    with _said() as lines:
+        window = _Window(o3d, width, height, visible=mode == "view")
     if not window.open:
         return _failed("window: no OpenGL context could be made")
+    if mode == "view" and any("offscreen" in line.lower() for line in lines):
+        # Open3D goes on without a display, where nobody could ever close the window.
+        return _failed(f"display: {os.environ.get('DISPLAY', '')} can't be opened")
     for index, scene in enumerate(scenes):
         window.draw(scene)
         if mode == "view":
@@ -40,6 +48,23 @@ def main() -> int:
             np.save(folder / f"{index}.npy", window.picture())
     window.visualizer.destroy_window()
     return 0
+
+
+@contextmanager
+def _said() -> Iterator[list[str]]:
+    """Gathers the lines that Open3D prints meanwhile, from C++ too."""
+    lines: list[str] = []
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+            file.seek(0)
+            lines += file.read().splitlines()
 
 
 class _Window:

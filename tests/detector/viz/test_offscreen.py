@@ -83,6 +83,14 @@ def test_a_broken_open3d_is_a_sentence_that_names_the_packages(broken_open3d, sc
     assert not (tmp_path / "a.png").exists()
 
 
+def test_a_display_that_does_not_answer_is_a_sentence(open3d, scene, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("DISPLAY", ":4711")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(InputError, match="display :4711 can't be opened; write a picture"):
+        show(scene)
+
+
 def test_a_worker_that_hangs_is_stopped(broken_open3d):
     broken_open3d("import time; time.sleep(60)")
     with pytest.raises(InputError, match="did not finish within 0.5 s"):
