@@ -26,13 +26,18 @@ def database_path(config: Config) -> Path:
     Raises:
         InputError: the config has none.
     """
-    paths = list(_databases(config.train_transforms))
-    if not paths:
+    node = next(pastes(config), None)
+    if node is None:
         raise InputError(
             f"{config.path}: train_transforms has no GroundTruthPaste, so there is nothing to "
             f"prepare; name a file with --out to write a database all the same"
         )
-    return Path(paths[0])
+    return Path(node["database"])
+
+
+def pastes(config: Config) -> Iterator[dict]:
+    """The nodes of `GroundTruthPaste` in the config's transforms."""
+    return _nodes(config.train_transforms)
 
 
 def prepare_paste(
@@ -80,11 +85,11 @@ class _Guarded:
             return error
 
 
-def _databases(node: Any) -> Iterator[str]:
+def _nodes(node: Any) -> Iterator[dict]:
     if isinstance(node, dict):
         if node.get("type") is GroundTruthPaste:
-            yield node["database"]
+            yield node
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for item in node:
-            yield from _databases(item)
+            yield from _nodes(item)

@@ -6,7 +6,7 @@ processes changes no frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,12 +49,17 @@ class TrainingFrames(Dataset):
         epoch, index = key
         sample = self._read(index)
         rng = np.random.default_rng((self.seed, epoch, index))
+        for transform in self.transforms_at(epoch):
+            sample = transform(sample, rng)
+        return sample
+
+    def transforms_at(self, epoch: int) -> Iterator[Transform]:
+        """Those of an epoch, from 0."""
         for transform in self.transforms:
             if hasattr(transform, "at_epoch"):
                 transform = transform.at_epoch(epoch, self.epochs)
             if transform is not None:
-                sample = transform(sample, rng)
-        return sample
+                yield transform
 
     def _read(self, index: int) -> Sample:
         if self.frames is None:
@@ -155,9 +160,10 @@ def _one_thread(worker: int) -> None:
 
 
 def training_batches(
-    frames: TrainingFrames, batches: EpochBatches, workers: int, device: torch.device
-) -> Batches:
-    """Batches of the sampler's epoch."""
+    frames: TrainingFrames, batches: Iterable[list[tuple[int, int]]], workers: int,
+    device: torch.device,
+) -> Batches:  # fmt: skip
+    """Batches of the keys that `batches` gives, an `EpochBatches` in training."""
     return Batches(
         frames, workers, pin_memory=device.type == "cuda", batch_sampler=batches
     )
