@@ -42,6 +42,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--color", default="height", metavar="BY", help="colour points by height or intensity"
     )
     parser.add_argument("--view", action="store_true", help="open a window instead")
+    parser.add_argument(
+        "--augment", action="store_true",
+        help="draw each augmentation instead, before and after, into the folder --out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--database", type=Path, metavar="FILE",
+        help="objects to paste with --augment, of tools/prepare.py paste (default: those of up to "
+        "50 frames beside the ones drawn)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of --augment (default: %(default)s)")
 
 
 def add_kitti(commands) -> None:
@@ -60,6 +70,9 @@ def add_kitti(commands) -> None:
 def visualize_kitti(arguments: argparse.Namespace) -> None:
     from datasets.kitti import KittiDataset
 
+    if arguments.augment:
+        augment_kitti(arguments)
+        return
     folder = "testing" if arguments.testing else "training"
     options = dict(
         classes=("Car", "Pedestrian", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc"),
@@ -77,6 +90,46 @@ def visualize_kitti(arguments: argparse.Namespace) -> None:
         **options,
     )
     draw(dataset, arguments)
+
+
+def augment_kitti(arguments: argparse.Namespace) -> None:
+    from datasets.kitti import KittiDataset
+
+    options = dict(
+        folder="training", with_labels=True, crop_to_camera=not arguments.whole_scan,
+        drop_not_finite=arguments.drop_not_finite,
+    )  # fmt: skip
+    dataset = KittiDataset(arguments.root, arguments.frame or arguments.split, **options)
+    beside = sorted(path.stem for path in dataset.path("velodyne").glob("*.bin"))[:50]
+    draw_augmented(dataset, KittiDataset(arguments.root, beside, **options), arguments)
+
+
+def draw_augmented(dataset, beside, arguments: argparse.Namespace) -> None:
+    """Pictures of each augmentation; objects to paste come from the frames `beside`, if from no
+    file."""
+    from tempfile import TemporaryDirectory
+
+    from datasets.augment.paste_database import ObjectsOfFrames, write_paste_database
+    from datasets.augment.pictures import draw_augmentations, shown_transforms
+
+    if arguments.out.suffix.lower() == ".png":
+        raise InputError(
+            f"--out {arguments.out} is one file, but --augment draws several; give a folder"
+        )
+    with TemporaryDirectory() as folder:
+        database = arguments.database
+        if database is None:
+            database = Path(folder) / "objects.db"
+            objects = ObjectsOfFrames(beside)
+            frames = progress((objects[i] for i in range(len(beside))), "cutting", len(beside))
+            write_paste_database(database, frames, dataset.classes, "frames beside")
+        transforms = shown_transforms(database, dataset.classes)
+        for index in range(len(dataset)):
+            for path in draw_augmentations(
+                dataset[index], transforms, dataset.classes, arguments.out, arguments.seed,
+                arguments.color,
+            ):  # fmt: skip
+                print(path)
 
 
 def draw(dataset, arguments: argparse.Namespace) -> None:

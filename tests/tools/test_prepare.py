@@ -140,5 +140,5 @@ def test_a_broken_frame_stops_the_cutting(paste, tmp_path, monkeypatch, capsys):
 
 def test_a_config_without_paste_is_named(monkeypatch, capsys):
     config = REPOSITORY / "configs" / "kitti" / "simulated_focal_centerpoint.py"
-    assert prepare(monkeypatch, "paste", config) == 2
+    assert prepare(monkeypatch, "paste", config, "--cfg-options", "train_transforms=[]") == 2
     assert "has no GroundTruthPaste" in capsys.readouterr().err

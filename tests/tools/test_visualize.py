@@ -119,3 +119,20 @@ def test_a_torn_scan_is_one_sentence(visualize, root, capsys):
     path.write_bytes(path.read_bytes()[:-3])
     assert visualize("--root", root, "--frame", "000000") == 2
     assert "000000.bin" in capsys.readouterr().err
+
+
+def test_each_augmentation_is_drawn_before_and_after(visualize, root, tmp_path):
+    out = tmp_path / "out"
+    assert visualize("--root", root, "--frame", "000000", "--augment", "--out", out) == 0
+    names = {path.name for path in out.iterdir()}
+    assert len(names) == 9 and "000000_augment_ground_truth_paste.png" in names
+    picture = Image.open(out / "000000_augment_random_flip.png")
+    left = picture.crop((0, 0, picture.width // 2 - 2, picture.height))
+    right = picture.crop((picture.width // 2 + 2, 0, picture.width, picture.height))
+    assert left.size == right.size and left.tobytes() != right.tobytes()
+
+
+def test_augmentations_do_not_fit_one_file(visualize, root, tmp_path, capsys):
+    arguments = ("--root", root, "--frame", "000000", "--augment", "--out", tmp_path / "a.png")
+    assert visualize(*arguments) == 2
+    assert "give a folder" in capsys.readouterr().err
