@@ -47,6 +47,7 @@ import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from detector.ops.occupancy import KernelMap, Occupancy
 from detector.sparse.conv import Size, SubMConv3d, _Convolution
@@ -202,31 +203,34 @@ def _kernel_gate(
 ) -> Float[Tensor, " V"]:
     """Mean of 1 and the probabilities with which a foreground voxel was chosen by others; 1 in
     the background."""
-    chosen_probability = _with_centre(neighbours * chosen)
-    total = _ReceivedSum.apply(chosen_probability, kernel_map.table)
-    count = _ReceivedSum.apply(_with_centre(chosen.to(neighbours.dtype)), kernel_map.table)
+    total, count = _Received.apply(
+        _with_centre(neighbours * chosen), _with_centre(chosen), kernel_map.table
+    )
     return torch.where(foreground, (1 + total) / (1 + count), 1.0)
 
 
-class _ReceivedSum(torch.autograd.Function):
-    """received[v] = sum of sent[u, k] over the voxels u that have v at their offset k.
+class _Received(torch.autograd.Function):
+    """What each voxel v was sent: the sum of sent[u, k], and the number of chosen[u, k], over the
+    voxels u that have v at their offset k.
 
     The table of odd kernels undoes itself with its offsets reversed, so that both directions
     gather: no order of additions is left to chance.
     """
 
     @staticmethod
-    def forward(ctx, sent: Float[Tensor, "V K"], table: Tensor) -> Float[Tensor, " V"]:
+    def forward(ctx, sent: Float[Tensor, "V K"], chosen: Bool[Tensor, "V K"], table: Tensor):
         ctx.save_for_backward(table)
-        received = sent.new_zeros(len(sent))
-        for k, rows in enumerate(table.flip(0)):
-            # Row -1 reads the zero that is appended.
-            received += torch.cat([sent[:, k], sent.new_zeros(1)])[rows.long()]
-        return received
+        both = torch.stack([sent, chosen.to(sent)], -1).transpose(0, 1)         # (K, V, 2)
+        both = functional.pad(both, (0, 0, 0, 1))  # row -1, no voxel, reads zero
+        received = sent.new_zeros(len(sent), 2)
+        for of_offset, rows in zip(both, table.flip(0), strict=True):
+            received += of_offset[rows.long()]
+        total, count = received.unbind(1)
+        ctx.mark_non_differentiable(count)
+        return total, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Float[Tensor, " V"]):
+    def backward(ctx, total_gradient: Float[Tensor, " V"], _):
         (table,) = ctx.saved_tensors
-        padded = torch.cat([gradient, gradient.new_zeros(1)])
-        return padded[table.long()].T, None
+        return functional.pad(total_gradient, (0, 1))[table.long()].T, None, None
