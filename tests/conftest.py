@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import detector  # noqa: F401  before torch: it quiets OpenMP's threads, see there
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
