@@ -85,8 +85,9 @@ class SparseConv3d(_Convolution):
         kernel_size: Size,
         stride: Size = 1,
         padding: Size = 0,
-        dilation: Size = 1,
         bias: bool = False,
+        *,
+        dilation: Size = 1,
     ):
         super().__init__(in_channels, out_channels, kernel_size, bias)
         self.stride = as_triple(stride, "stride", 1)

@@ -66,9 +66,16 @@ def test_the_weight_converter_goes_both_ways():
     weight = torch.randn(4, 1, 2, 3, 5)
     assert weight_from_spconv(weight).shape == (1, 2, 3, 5, 4)
     assert torch.equal(weight_to_spconv(weight_from_spconv(weight)), weight)
+    pointwise = torch.randn(4, 1, 1, 1, 5)
+    for strided in (False, True):
+        ours = weight_from_spconv(pointwise, strided=strided)
+        assert ours.shape == (1, 1, 1, 5, 4)
+        assert torch.equal(weight_to_spconv(ours, strided=strided), pointwise)
 
 
-@pytest.mark.parametrize(("kernel_size", "dilation"), [(3, 1), (5, 1), ((1, 3, 5), 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("kernel_size", "dilation"), [(1, 1), (3, 1), (5, 1), ((1, 3, 5), 1), (3, 2)]
+)
 def test_submanifold(kernel_size, dilation):
     our_input, x, their_input, their_x = scene(6)
     theirs = spconv.SubMConv3d(6, 16, kernel_size, dilation=dilation, bias=False)
@@ -84,7 +91,8 @@ def test_submanifold(kernel_size, dilation):
 def test_strided(kernel_size, stride, padding, dilation):
     our_input, x, their_input, their_x = scene(5)
     theirs = spconv.SparseConv3d(5, 8, kernel_size, stride, padding, dilation, bias=False)
-    ours = with_weight_of(theirs, SparseConv3d(5, 8, kernel_size, stride, padding, dilation))
+    layer = SparseConv3d(5, 8, kernel_size, stride, padding, dilation=dilation)
+    ours = with_weight_of(theirs, layer)
     y, their_y = ours(x), theirs(their_x)
     assert list(y.spatial_shape) == list(their_y.spatial_shape)
     compare(y, their_y, (our_input, ours.weight), (their_input, theirs.weight))

@@ -69,7 +69,7 @@ def test_submanifold_equals_dense(shape, kernel_size, dilation):
 @pytest.mark.parametrize("shape", [SHAPE, (6, 8, 70)])
 def test_strided_equals_dense(shape, sizes):
     x, features = scene(shape, 2, 3, seed=2, density=0.15)
-    layer = SparseConv3d(3, 2, *sizes, bias=True).double()
+    layer = SparseConv3d(3, 2, *sizes[:3], bias=True, dilation=sizes[3]).double()
     y = layer(x)
     expected, cells, out_shape = dense_conv.strided(
         features, x.coordinates, shape, 2, layer.weight, *sizes[1:], layer.bias
@@ -83,7 +83,7 @@ def test_strided_equals_dense(shape, sizes):
 @pytest.mark.parametrize("sizes", STRIDED)
 def test_inverse_goes_back_where_the_strided_one_came_from(sizes):
     x, _ = scene(SHAPE, 2, 3, seed=3)
-    coarse = SparseConv3d(3, 4, *sizes).double()(x)
+    coarse = SparseConv3d(3, 4, *sizes[:3], dilation=sizes[3]).double()(x)
     features = coarse.features.detach().requires_grad_()
     layer = SparseInverseConv3d(4, 2, sizes[0]).double()
     y = layer(coarse.replace(features), x)
@@ -196,7 +196,7 @@ def test_any_strided_convolution_equals_dense(shape, sizes, channels, seed):
     if not fits:
         return
     x, features = scene(shape, 2, channels[0], seed, density=0.1)
-    layer = SparseConv3d(*channels, *sizes).double()
+    layer = SparseConv3d(*channels, *sizes[:3], dilation=dilation).double()
     y = layer(x)
     expected, cells, out_shape = dense_conv.strided(
         features, x.coordinates, shape, 2, layer.weight, *sizes[1:]
