@@ -111,7 +111,8 @@ def _column(values: list, kind):
 
 
 def _schema(prefix: str):
-    """Arrow types of a component's columns, those of `v2/perception`."""
+    """Arrow types of all of a component's columns, those of `v2/perception`; what frames don't say
+    (accelerations, shutters, ...) stays empty."""
     pyarrow = import_pyarrow()
     double, single = pyarrow.float64(), pyarrow.float32()
     transform = pyarrow.list_(double, 16)
@@ -142,17 +143,28 @@ def _schema(prefix: str):
             "box.heading": double,
             "type": pyarrow.int8(),
             "num_lidar_points_in_box": pyarrow.int64(),
+            "num_top_lidar_points_in_box": pyarrow.int64(),
             **{f"speed.{axis}": kind for axis, kind in vector.items()},
+            **{f"acceleration.{axis}": kind for axis, kind in vector.items()},
             "difficulty_level.detection": pyarrow.int8(),
+            "difficulty_level.tracking": pyarrow.int8(),
         }),
         "CameraImageComponent": ((SEGMENT, TIME, CAMERA), {
-            "image": pyarrow.binary(), "pose.transform": transform, "pose_timestamp": double,
+            "image": pyarrow.binary(),
+            "pose.transform": transform,
+            **{f"velocity.linear_velocity.{axis}": single for axis in "xyz"},
+            **{f"velocity.angular_velocity.{axis}": double for axis in "xyz"},
+            "pose_timestamp": double,
+            "rolling_shutter_params.shutter": double,
+            "rolling_shutter_params.camera_trigger_time": double,
+            "rolling_shutter_params.camera_readout_done_time": double,
         }),
         "CameraCalibrationComponent": ((SEGMENT, CAMERA), {
             **{f"intrinsic.{name}": double for name in INTRINSICS},
             "extrinsic.transform": transform,
             "width": pyarrow.int32(),
             "height": pyarrow.int32(),
+            "rolling_shutter_direction": pyarrow.int8(),
         }),
     }  # fmt: skip
     own_keys, columns = components[prefix]

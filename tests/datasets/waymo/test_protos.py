@@ -37,3 +37,21 @@ def test_missing_protobuf_is_explained(monkeypatch):
     protos._pool.cache_clear()
     with pytest.raises(InputError, match=r"focal3d\[waymo\]"):
         protos.message_class("Frame")
+
+
+def test_fields_agree_with_the_official_package():
+    """Runs where the wheel waymo-open-dataset-tf-2-12-0 is installed, which takes no TensorFlow:
+    `pip install --no-deps`."""
+    dataset = pytest.importorskip("waymo_open_dataset.dataset_pb2")
+    metrics = pytest.importorskip("waymo_open_dataset.protos.metrics_pb2")
+    submission = pytest.importorskip("waymo_open_dataset.protos.submission_pb2")
+    nested = {"Box": "Label.Box", "Metadata": "Label.Metadata", "Stats": "Context.Stats"}
+    pool = dataset.DESCRIPTOR.pool
+    assert metrics.DESCRIPTOR.pool is submission.DESCRIPTOR.pool is pool
+    for name in protos.MESSAGES:
+        theirs = pool.FindMessageTypeByName(f"waymo.open_dataset.{nested.get(name, name)}")
+        for field in protos.message_class(name).DESCRIPTOR.fields:
+            official = theirs.fields_by_name[field.name]
+            assert field.number == official.number
+            enum = official.type == official.TYPE_ENUM
+            assert field.type == (official.TYPE_INT32 if enum else official.type)
