@@ -32,9 +32,12 @@ class NuScenesAnnotations:
     instances: Int64[np.ndarray, " N"]
     """The same number is the same object, in all samples of a scene."""
 
-    def trainable(self, min_points: int) -> Bool[np.ndarray, " N"]:
-        """Boxes of the classes with enough LiDAR and radar points together."""
-        return (self.labels >= 0) & (self.lidar_points + self.radar_points >= min_points)
+    def trainable(
+        self, min_points: int, min_radar_points: int = 0
+    ) -> Bool[np.ndarray, " N"]:
+        """Boxes of the classes with enough LiDAR and radar points together, and of radar alone."""
+        enough = self.lidar_points + self.radar_points >= min_points
+        return (self.labels >= 0) & enough & (self.radar_points >= min_radar_points)
 
 
 def ego_boxes(

@@ -22,6 +22,12 @@ CLASS_OF_CATEGORY = {
     "human.pedestrian.construction_worker": "pedestrian",
     "human.pedestrian.police_officer": "pedestrian",
 }
+# Classes of similar size and shape, which share the outputs of a detector's head (CBGS, section
+# 3.2, arXiv:1908.09492).
+TASKS = (
+    ("car",), ("truck", "construction_vehicle"), ("bus", "trailer"), ("barrier",),
+    ("motorcycle", "bicycle"), ("pedestrian", "traffic_cone"),
+)  # fmt: skip
 BIKE_RACK = "static_object.bicycle_rack"
 # Above this speed an object moves.
 MOVING_MPS = 0.2

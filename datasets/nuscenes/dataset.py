@@ -50,6 +50,7 @@ class NuScenesDataset:
         lidar_sweeps, radar_sweeps: how many, the key frame counted; nuScenes allows 10 and 6.
         with_images: read the six pictures into `Sample.cameras`.
         min_points: boxes with fewer LiDAR and radar points together are left out of the samples.
+        min_radar_points: so are boxes with fewer radar points, to learn from radar alone.
         close_radius_m: LiDAR points nearer to the sensor than this in x and y are the vehicle's
             own and left out.
         radar_filter: which radar targets to keep; all by default.
@@ -76,6 +77,7 @@ class NuScenesDataset:
         radar_sweeps: int = 6,
         with_images: bool = False,
         min_points: int = 1,
+        min_radar_points: int = 0,
         close_radius_m: float = 1.0,
         radar_filter: RadarFilter | None = None,
         radar_fields: Sequence[str] = RADAR_FIELDS,
@@ -95,7 +97,8 @@ class NuScenesDataset:
                 f"frame counts, so that each must be 1 or more"
             )
         self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
-        self.with_images, self.min_points = with_images, min_points
+        self.with_images = with_images
+        self.min_points, self.min_radar_points = min_points, min_radar_points
         self.close_radius_m, self.move_radar = close_radius_m, move_radar
         self.radar_filter = radar_filter or RadarFilter()
         self.index = open_index(self.root, version, index)
@@ -120,7 +123,7 @@ class NuScenesDataset:
 
     def __getitem__(self, index: int) -> Sample:
         annotations = self.annotations(index)
-        keep = annotations.trainable(self.min_points)
+        keep = annotations.trainable(self.min_points, self.min_radar_points)
         frames = self.frames(index)
         return Sample(
             frame_id=self.frame_ids[index],
@@ -137,8 +140,12 @@ class NuScenesDataset:
 
     def labels(self, index: int) -> np.ndarray:
         """Labels of the boxes of a sample, without reading its sensor files."""
-        annotations = self.annotations(index)
-        return annotations.labels[annotations.trainable(self.min_points)]
+        data = self.index
+        rows = data.annotations_of(int(self.samples[index]))
+        labels = self._labels[data.annotation_category[rows]]
+        lidar, radar = data.annotation_lidar_points[rows], data.annotation_radar_points[rows]
+        enough = (lidar + radar >= self.min_points) & (radar >= self.min_radar_points)
+        return labels[(labels >= 0) & enough]
 
     def annotations(self, index: int) -> NuScenesAnnotations:
         """All true boxes of a sample, of any category and number of points."""
@@ -207,7 +214,10 @@ class NuScenesDataset:
         )
 
     def write_results(self, detections: Sequence[Detections], path: str | Path) -> None:
-        """Writes the official result file of the split."""
+        """Writes the official result file of the split: `path`, or `results.json` in it where it
+        does not end in .json."""
+        path = Path(path)
+        path = path if path.suffix == ".json" else path / "results.json"
         used = self.sensors + (("camera",) if self.with_images else ())
         write_results(path, self.frame_ids, self.global_detections(detections), used)
 

@@ -34,8 +34,8 @@ class SecondBEV(nn.Module):
         layers: convolutions of each block after its first.
         strides: stride of each block's first convolution, relative to the block before.
         upsample_channels: channels of each block's map after upsampling.
-        upsample_strides: what each block's map is enlarged by; together with `strides` they must
-            bring all blocks to one size.
+        upsample_strides: what each block's map is enlarged by, below 1 made smaller; together
+            with `strides` they must bring all blocks to one size.
 
     Raises:
         ValueError: sequences of unequal length, or strides that lead to different sizes.
@@ -48,7 +48,7 @@ class SecondBEV(nn.Module):
         layers: Sequence[int] = (5, 5),
         strides: Sequence[int] = (1, 2),
         upsample_channels: Sequence[int] = (256, 256),
-        upsample_strides: Sequence[int] = (1, 2),
+        upsample_strides: Sequence[float] = (1, 2),
     ):
         super().__init__()
         lengths = {len(s) for s in (channels, layers, strides, upsample_channels, upsample_strides)}
@@ -78,8 +78,8 @@ class SecondBEV(nn.Module):
                 f"must be the same whole number"
             )
         self.out_channels = sum(upsample_channels)
-        self.out_stride = total_strides[0] // upsample_strides[0]
-        self.size_divisor = total_strides[-1]
+        self.out_stride = round(total_strides[0] / upsample_strides[0])
+        self.size_divisor = max(total_strides[-1], self.out_stride)
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D Y_out X_out"]:
         """Any size; one that the strides do not divide is padded with zeros and cut again."""
@@ -95,10 +95,11 @@ class SecondBEV(nn.Module):
         return joined[..., : -(-height // self.out_stride), : -(-width // self.out_stride)]
 
 
-def _upsample(in_channels: int, out_channels: int, scale: int) -> nn.Sequential:
-    """Enlarges by `scale` with a transposed convolution; 1 keeps the size."""
-    if scale == 1:
-        conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+def _upsample(in_channels: int, out_channels: int, scale: float) -> nn.Sequential:
+    """Enlarges by `scale` with a transposed convolution; 1 keeps the size, 1/2 halves it."""
+    if scale <= 1:
+        step = round(1 / scale)
+        conv = nn.Conv2d(in_channels, out_channels, step, stride=step, bias=False)
     else:
         conv = nn.ConvTranspose2d(in_channels, out_channels, scale, stride=scale, bias=False)
     return nn.Sequential(conv, norm_2d(out_channels), nn.ReLU(inplace=True))

@@ -120,16 +120,22 @@ def keep_best(
     score_threshold: float,
     nms_iou: float,
     max_detections: int,
+    nms_radius_m: Sequence[float] | None = None,
 ) -> list[Detections]:
     """Detections of each frame: scores of at least `score_threshold`, none of which overlaps a
-    better one of its class by more than `nms_iou` in the bird's-eye view, best first."""
+    better one of its class by more than `nms_iou` in the bird's-eye view, best first. With
+    `nms_radius_m`, one number a class, it is nearness of the centres that counts instead."""
     result = []
     for frame_id, boxes, scores, labels in zip(
         frame_ids, candidates.boxes, candidates.scores, candidates.labels, strict=True
     ):
         strong = (scores >= score_threshold) & (scores > 0) & boxes.isfinite().all(1)
         boxes, scores, labels = boxes[strong], scores[strong], labels[strong]
-        kept = class_aware_nms(boxes, scores, labels, nms_iou)[:max_detections]
+        if nms_radius_m is None:
+            kept = class_aware_nms(boxes, scores, labels, nms_iou)
+        else:
+            kept = circle_nms(boxes, scores, labels, nms_radius_m)
+        kept = kept[:max_detections]
         result.append(Detections(frame_id, boxes[kept], scores[kept], labels[kept]))
     return result
 
@@ -149,3 +155,24 @@ def class_aware_nms(
     reach = apart[:, :2].abs().max() + apart[:, 3:5].max()
     apart[:, 0] += labels * (3 * reach + 1)
     return nms(apart, scores, iou_threshold)
+
+
+def circle_nms(
+    boxes: Float[Tensor, "N 7|9"], scores: Float[Tensor, " N"], labels: Int64[Tensor, " N"],
+    radius_m: Sequence[float],
+) -> Int64[Tensor, " K"]:  # fmt: skip
+    """Kept rows, best score first: none has its centre, seen from above, within its class's radius
+    of a better one of the class. Ties keep the lower row. For objects that nearly touch, and
+    cheaper than overlaps."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    place, label = boxes[order, :2].double(), labels[order]
+    radius = torch.tensor(radius_m, dtype=torch.float64, device=boxes.device)[label]
+    near = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist") < radius[:, None]
+    near = (near & (label[:, None] == label)).cpu()
+    free = torch.ones(len(order), dtype=torch.bool)
+    kept = []
+    for row in range(len(order)):
+        if free[row]:
+            kept.append(row)
+            free &= ~near[row]
+    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]

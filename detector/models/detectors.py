@@ -10,8 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from detector.geometry import VoxelGrid
+from detector.models.flips import FLIPS, check_symmetric, flipped, mean_maps
+from detector.models.heads import TaskMaps
 from detector.models.losses import focal_importance_loss
 from detector.records import Batch, Detections
+from detector.sparse import SparseTensor
 
 
 class CenterPoint(nn.Module):
@@ -29,6 +32,13 @@ class CenterPoint(nn.Module):
         head: called with (in_channels, classes, grid, stride, shape).
         point_channels: columns of the points.
         importance_weight: factor of the focal stages' loss.
+        double_flip: predict from four mirror images of each frame, at four times the cost; the
+            grid must be symmetric.
+        velocity_columns: of points that have velocities (radar), their columns along x and y,
+            which mirror along.
+
+    Raises:
+        ValueError: `double_flip` with a grid that is not symmetric.
     """
 
     def __init__(
@@ -42,6 +52,8 @@ class CenterPoint(nn.Module):
         *,
         point_channels: int = 4,
         importance_weight: float = 1.0,
+        double_flip: bool = False,
+        velocity_columns: tuple[int, int] | None = None,
     ):
         super().__init__()
         self.classes = tuple(classes)
@@ -51,6 +63,9 @@ class CenterPoint(nn.Module):
         self.backbone = backbone(self.encoder.out_channels, self.encoder.spatial_shape)
         self.bev = bev(self.backbone.out_channels)
         stride = self.backbone.stride * self.bev.out_stride
+        self.double_flip, self.velocity_columns = double_flip, velocity_columns
+        if double_flip:
+            check_symmetric(grid, stride)
         shape = tuple(-(-cells // self.bev.out_stride) for cells in self.backbone.bev_shape)
         self.head = head(self.bev.out_channels, self.classes, grid, stride, shape)
         for part in (self.bev, self.head):
@@ -73,8 +88,17 @@ class CenterPoint(nn.Module):
         voxels = self.encoder(batch)
         occupied = torch.zeros(batch.batch_size, dtype=torch.bool, device=batch.points.device)
         occupied.index_fill_(0, voxels.coordinates[:, 0].long(), True)
-        maps = self.head(self.bev(self.backbone(voxels).bev))
+        maps = self._maps(voxels)
+        if self.double_flip:
+            seen = [(FLIPS[0], maps)]
+            for signs in FLIPS[1:]:
+                mirrored = flipped(batch, signs, self.velocity_columns)
+                seen.append((signs, self._maps(self.encoder(mirrored))))
+            maps = mean_maps(seen)
         return self.head.predict(maps, batch.frame_ids, occupied)
+
+    def _maps(self, voxels: SparseTensor) -> list[TaskMaps]:
+        return self.head(self.bev(self.backbone(voxels).bev))
 
     def points_in_range(self, points: Float[np.ndarray, "P C"]) -> int:
         """How many points lie in the detector's grid."""

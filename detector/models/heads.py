@@ -105,7 +105,7 @@ class CenterHead(nn.Module):
         velocity_weight: factor of the velocity's columns within the box term.
         min_overlap, min_radius, neighbours: see `assign_centers`.
         candidates: peaks of each task that are decoded.
-        score_threshold, nms_iou, max_detections: see `keep_best`.
+        score_threshold, nms_iou, nms_radius_m, max_detections: see `keep_best`.
 
     Raises:
         ValueError: tasks that do not hold every class exactly once.
@@ -134,12 +134,15 @@ class CenterHead(nn.Module):
         candidates: int = 500,
         score_threshold: float = 0.1,
         nms_iou: float = 0.2,
+        nms_radius_m: Sequence[float] | None = None,
         max_detections: int = 200,
     ):
         super().__init__()
         tasks = [tuple(task) for task in (tasks or [classes])]
         if sorted(name for task in tasks for name in task) != sorted(classes):
             raise ValueError(f"tasks {tasks} must hold each of the classes {tuple(classes)} once")
+        if nms_radius_m is not None and len(nms_radius_m) != len(classes):
+            raise ValueError(f"nms_radius_m {nms_radius_m} needs a number for each of {classes}")
         self.task_classes = [tuple(list(classes).index(name) for name in task) for task in tasks]
         if isinstance(quality_weight, (int, float)):
             quality_weight = [quality_weight] * len(tasks)
@@ -156,8 +159,9 @@ class CenterHead(nn.Module):
         )
         self.candidates = candidates
         self.keep_options = dict(
-            score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections
-        )
+            score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections,
+            nms_radius_m=nms_radius_m,
+        )  # fmt: skip
 
         regressed = [OFFSET, HEIGHT, LOG_SIZE, HEADING] + [VELOCITY] * with_velocity
         self.shared = conv_norm_relu(in_channels, shared_channels)

@@ -129,7 +129,8 @@ def assign_centers(
     position = bev.to_cells(box[:, :2])                                     # (N, 2) x, y
     cell = position.floor()
     valid = known & (channel >= 0) & bev.contains(cell)
-    valid = valid & (box[:, 3:6] > 0).all(1) & box.isfinite().all(1)
+    # An unknown velocity is NaN, and only the velocity's loss leaves the box out for it.
+    valid = valid & (box[:, 3:6] > 0).all(1) & box[:, :7].isfinite().all(1)
     # Rows that do not count are moved to a harmless place: cell 0, a box of one metre.
     cell = torch.where(valid[:, None], cell, 0.0).long()
     channel = torch.where(valid, channel, 0)

@@ -19,7 +19,7 @@ CONFIGS = sorted(
 )
 
 
-def shrunk(grid: VoxelGrid, cells: int = 128) -> str:
+def shrunk(grid: VoxelGrid, cells: int = 64) -> str:
     """The grid's first cells along x and y, as an option."""
     x, y, z = grid.minimum
     upper = (x + cells * grid.voxel_size[0], y + cells * grid.voxel_size[1], grid.maximum[2])
@@ -32,7 +32,7 @@ def frame(grid: VoxelGrid, columns: int, frame_id: str, seed: int) -> Sample:
     low, high = np.array(grid.minimum), np.array(grid.maximum)
     points = rng.random((500, columns))
     points[:, :3] = low + points[:, :3] * (high - low)
-    boxes = np.ones((2, 7), np.float32)
+    boxes = np.ones((2, 9), np.float32)
     boxes[:, :3] = low + rng.uniform(0.3, 0.7, (2, 3)) * (high - low)
     names = ("x", "y", "z", *(f"column_{i}" for i in range(3, columns)))
     return Sample(frame_id, points.astype(np.float32), names, boxes, np.array([0, 1]))

@@ -8,6 +8,7 @@ import torch
 from detector.geometry import VoxelGrid
 from detector.models.decode import (
     Candidates,
+    circle_nms,
     class_aware_nms,
     decode_boxes,
     decode_task,
@@ -91,3 +92,25 @@ def test_best_detections_come_first_and_are_limited():
     candidates = Candidates(boxes, scores, torch.zeros(1, 3, dtype=torch.int64))
     (found,) = keep_best(candidates, ["a"], score_threshold=0.1, nms_iou=0.2, max_detections=2)
     assert found.scores.tolist() == pytest.approx([0.9, 0.5])
+
+
+def test_circle_suppression_looks_at_centres_of_one_class():
+    boxes = torch.zeros(6, 9)
+    boxes[:, 3:6] = 1
+    boxes[:, 0] = torch.tensor([0.0, 0.9, 1.8, 0.1, 5.0, 5.0])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.5])
+    labels = torch.tensor([0, 0, 0, 1, 0, 0])
+    kept = circle_nms(boxes, scores, labels, (1.0, 0.1))
+    assert kept.tolist() == [0, 2, 3, 4]
+    assert circle_nms(boxes, scores, labels, (0.0, 0.0)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert circle_nms(boxes[:0], scores[:0], labels[:0], (1.0, 1.0)).tolist() == []
+
+
+def test_a_radius_replaces_the_overlap():
+    boxes = torch.zeros(1, 2, 9)
+    boxes[..., 3:6] = 1
+    boxes[0, 1, 0] = 2
+    candidates = Candidates(boxes, torch.tensor([[0.9, 0.8]]), torch.zeros(1, 2, dtype=torch.int64))
+    options = dict(score_threshold=0.1, nms_iou=0.2, max_detections=10)
+    assert len(keep_best(candidates, ["a"], **options)[0]) == 2
+    assert len(keep_best(candidates, ["a"], **options, nms_radius_m=(3.0,))[0]) == 1

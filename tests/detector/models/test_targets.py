@@ -129,3 +129,12 @@ def test_neighbours_regress_the_same_box_and_stop_at_the_edge():
     assert len(targets.cells) == 9
     assert sorted(targets.cells[targets.valid].tolist()) == [0, 1, 20, 21]
     assert (targets.boxes == boxes).all()
+
+
+def test_a_box_of_unknown_velocity_counts():
+    boxes = torch.tensor([[8.0, 0, 0, 4, 2, 1.5, 0, math.nan, math.nan]])
+    targets = assign_centers([boxes], [torch.tensor([0])], (0,), BEV)
+    assert targets.valid.all() and targets.heatmap.max() == 1
+    broken = boxes.clone()
+    broken[0, 6] = math.nan
+    assert not assign_centers([broken], [torch.tensor([0])], (0,), BEV).valid.any()

@@ -1,0 +1,56 @@
+"""A focal detector for the simulated nuScenes, small enough for two CPU cores; learns velocities
+from ten sweeps. Without focal stages: `--cfg-options "model.backbone.focal_stages=()"`."""
+
+from mmengine.config import read_base
+from torch.optim import AdamW
+
+from detector.models.backbones import SparseEncoder
+from detector.models.bev import SecondBEV
+from detector.models.detectors import CenterPoint
+from detector.models.encoders import OffsetVoxelEncoder
+from detector.models.heads import CenterHead
+
+with read_base():
+    from .._base_.simulated_nuscenes import *
+    from .._base_.training import *
+
+model = dict(
+    type=CenterPoint,
+    point_channels=5,
+    encoder=dict(factory=OffsetVoxelEncoder),
+    backbone=dict(
+        factory=SparseEncoder,
+        channels=(16, 32, 32),
+        layers=(1, 1, 1),
+        out_channels=48,
+        focal_stages=(2, 3),
+        # Only voxels that are found important dilate, so that the cost stays with the objects.
+        focal=dict(top_k=False, foreground_prior=0.02),
+    ),
+    bev=dict(
+        factory=SecondBEV,
+        channels=(64,),
+        layers=(4,),
+        strides=(1,),
+        upsample_channels=(64,),
+        upsample_strides=(1,),
+    ),
+    head=dict(
+        factory=CenterHead,
+        tasks=(("car", "truck"), ("pedestrian", "bicycle")),
+        shared_channels=64,
+        hidden_channels=16,
+        with_velocity=True,
+        neighbours=1,
+        candidates=200,
+        score_threshold=0.05,
+        nms_iou=0.1,
+    ),
+)
+cache_frames = True
+epochs = 12
+batch_size = 2
+precision = "auto"
+workers = 0
+optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
+evaluate_every = 0

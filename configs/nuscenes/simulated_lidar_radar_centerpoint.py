@@ -1,0 +1,11 @@
+"""LiDAR and radar in one model on the simulated nuScenes."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .simulated_focal_centerpoint import *
+
+train_dataset.update(sensors=("lidar", "radar"))
+val_dataset.update(sensors=("lidar", "radar"))
+# x, y, z, intensity, age_s, rcs_dbsm, vx_comp, vy_comp, is_radar
+model.update(point_channels=9, velocity_columns=(6, 7))
