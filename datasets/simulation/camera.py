@@ -62,7 +62,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     turn, rise = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.15)
     sun = np.array([np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise)])
     strength = 0.0 if rng.random() < 0.2 else rng.uniform(0.6, 1.1)
-    return Light(sun, float(strength), float(rng.uniform(0.9, 1.15)))
+    return Light(sun, float(strength), float(rng.uniform(1.05, 1.4)))
 
 
 def render(
@@ -81,7 +81,7 @@ def render(
     met = np.flatnonzero(hits.met)
     picture[met] = _shade(rays[met], _subset(hits, met), scene, snapshot, light)
     width, height = camera.size
-    encoded = np.clip(light.exposure * picture, 0, 1) ** np.float32(1 / 2.0)
+    encoded = np.sqrt(np.clip(light.exposure * picture, 0, 1))
     return (encoded * 255).astype(np.uint8).reshape(height, width, 3)
 
 
@@ -89,8 +89,8 @@ def _shade(rays, hits: Hits, scene: RayScene, snapshot: Snapshot, light: Light):
     places = rays[:, :3] + hits.distance_m[:, None] * rays[:, 3:]
     normals = hits.normals
     materials = snapshot.mesh.materials[hits.triangle]
-    colors = snapshot.mesh.colors[hits.triangle] ** np.float32(2.0)       # to linear light
-    colors = colors * _texture(materials, places)[:, None]
+    colors = np.square(snapshot.mesh.colors)[hits.triangle]               # to linear light
+    colors *= _texture(materials, places)[:, None]
 
     sun = light.sun.astype(np.float32)
     facing = np.einsum("ij,j->i", normals, sun)

@@ -22,6 +22,7 @@ class District:
     share: float
     """Of all worlds."""
     half_width: Range
+    """Of two lanes."""
     pavement: Range
     lanes: tuple[int, ...]
     speed: Range
@@ -53,28 +54,28 @@ _SETTS = ((0.42, 0.38, 0.36), Material.PAVING)
 
 DISTRICTS: dict[str, District] = {
     "residential": District(
-        share=0.36, half_width=(3.2, 4.6), pavement=(1.5, 2.4), lanes=(2,), speed=(5, 9),
-        parked=(0.15, 0.75), spacing=(60, 160), walkers=(1, 5), cyclists=(0, 2), furniture=11,
+        share=0.42, half_width=(2.3, 3.4), pavement=(1.5, 2.4), lanes=(2,), speed=(5, 9),
+        parked=(0.05, 0.75), spacing=(60, 180), walkers=(0, 2.5), cyclists=(0, 3), furniture=11,
         trees=0.35, kerb=0.10, hilliness=1.0, plots=_LAWN, paving=_SLABS,
         pieces={"house": 0.34, "garden": 0.20, "wall": 0.10, "fence": 0.10, "garage": 0.08,
                 "yard": 0.08, "grove": 0.10},
     ),
     "city": District(
-        share=0.24, half_width=(4.5, 7.5), pavement=(2.2, 4.5), lanes=(2, 2, 4), speed=(6, 11),
-        parked=(0.2, 0.8), spacing=(30, 80), walkers=(5, 16), cyclists=(1, 4), furniture=9,
+        share=0.24, half_width=(2.8, 3.9), pavement=(2.2, 4.5), lanes=(2, 2, 4), speed=(6, 11),
+        parked=(0.1, 0.8), spacing=(30, 100), walkers=(1, 7), cyclists=(0.5, 5), furniture=9,
         trees=0.35, kerb=0.13, hilliness=0.6, plots=_GRAVEL, paving=_SLABS,
         pieces={"block": 0.56, "shops": 0.24, "yard": 0.08, "car_park": 0.06, "grove": 0.06},
     ),
     "road": District(
-        share=0.22, half_width=(5.0, 9.5), pavement=(1.6, 3.0), lanes=(2, 4, 4), speed=(9, 16),
-        parked=(0.0, 0.12), spacing=(26, 70), walkers=(0, 2), cyclists=(0, 1.5), furniture=13,
+        share=0.22, half_width=(3.2, 4.4), pavement=(1.6, 3.0), lanes=(2, 4, 4), speed=(9, 16),
+        parked=(0.0, 0.12), spacing=(28, 100), walkers=(0, 1), cyclists=(0, 2), furniture=13,
         trees=0.6, kerb=0.12, hilliness=1.3, plots=_LAWN, paving=_SLABS,
         pieces={"grove": 0.38, "verge": 0.20, "rail": 0.12, "car_park": 0.12, "wall": 0.08,
                 "block": 0.10},
     ),
     "pedestrian_zone": District(
-        share=0.18, half_width=(3.0, 5.5), pavement=(2.0, 3.5), lanes=(1,), speed=(2, 3.5),
-        parked=(0.0, 0.05), spacing=(200, 400), walkers=(18, 42), cyclists=(2, 8), furniture=9,
+        share=0.12, half_width=(3.0, 5.5), pavement=(2.0, 3.5), lanes=(1,), speed=(2, 3.5),
+        parked=(0.0, 0.05), spacing=(200, 400), walkers=(8, 24), cyclists=(1, 9), furniture=9,
         trees=0.25, kerb=0.025, hilliness=0.4, plots=_GRAVEL, paving=_SETTS,
         pieces={"shops": 0.66, "block": 0.20, "yard": 0.07, "grove": 0.07},
     ),
@@ -113,7 +114,10 @@ def _block(rng: np.random.Generator, shop: bool = False) -> Piece:
     length, depth = rng.uniform(12, 26), rng.uniform(10, 14)
     pitched = rng.random() < 0.5
     front = building(rng, length, depth, int(rng.integers(3, 7)), pitched, shop)
-    return Piece(length + (0.05 if rng.random() < 0.75 else rng.uniform(2, 6)), front.at(0, 0.1))
+    setback = 0.1 if rng.random() < 0.5 else rng.uniform(0.2, 2.5)
+    return Piece(
+        length + (0.05 if rng.random() < 0.7 else rng.uniform(2, 6)), front.at(0, setback)
+    )
 
 
 def _garden(rng: np.random.Generator) -> Piece:

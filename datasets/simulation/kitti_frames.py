@@ -27,7 +27,10 @@ TYPES = {
     "sitting_person": "Person_sitting", "cyclist": "Cyclist",
 }  # fmt: skip
 _FARTHEST_LABEL_M = 80.0
-_SMALLEST_LABEL_PX = 10.0
+_SMALLEST_LABEL_PX = 15.0
+_FEWEST_POINTS = {"pedestrian": 8, "sitting_person": 8, "cyclist": 6}
+_FEWEST_POINTS_OF_VEHICLES = 3
+"""Annotators work in the scan: what it hardly shows they leave out, people sooner than cars."""
 _FOCAL_LENGTH, _MIDDLE = 721.5377, (609.5593, 172.854)
 _BASELINES_M = (0.0, -0.537, 0.060, -0.473)
 """Shift of cameras 0 to 3 along x in the rectified frame, as it enters their projections."""
@@ -134,8 +137,8 @@ def label_objects(
 ) -> KittiObjects:
     """Labels of what the camera sees, as KITTI's annotators set them.
 
-    What is hidden wholly gets no label. What the scan has no point of, what is too far or too
-    small in the picture, is covered by DontCare regions.
+    What is hidden wholly gets no label. What the scan has too few points of to be drawn a box
+    around, what is too far or too small in the picture, is covered by DontCare regions.
 
     Args:
         seen: what the camera sees of the actors.
@@ -149,7 +152,9 @@ def label_objects(
             continue
         far = np.hypot(*boxes[view.actor, :2]) > _FARTHEST_LABEL_M
         small = view.bbox[3] - view.bbox[1] < _SMALLEST_LABEL_PX
-        if far or small or point_counts[view.actor] == 0:
+        category = world.actors[view.actor].category
+        fewest = _FEWEST_POINTS.get(category, _FEWEST_POINTS_OF_VEHICLES)
+        if far or small or point_counts[view.actor] < fewest:
             ignored.append(view.bbox)
         else:
             labelled.append(view)

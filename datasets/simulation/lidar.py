@@ -38,6 +38,11 @@ class LidarModel:
     missed_share: float = 0.004
     """Pulses that go missing for no reason of the scene."""
     rate_hz: float = 10.0
+    gains: tuple[float, ...] = ()
+    """How strong each beam's intensity comes out, about 1; empty for alike."""
+    lowest_clear_deg: tuple[float, ...] = ()
+    """Below these elevations the scanner's own car is in the way, in even sectors of azimuth,
+    counter-clockwise from +x; empty for nowhere."""
 
     @property
     def beams(self) -> int:
@@ -59,10 +64,22 @@ class LidarModel:
         origin[..., 2] = self.heights_m[:, None]
         return np.concatenate([origin, direction], -1).reshape(-1, 6).astype(np.float32)
 
+    @cached_property
+    def clear(self) -> Bool[np.ndarray, " R"]:
+        """Which rays the scanner's own car leaves free."""
+        if not self.lowest_clear_deg:
+            return np.ones(len(self.rays), bool)
+        x, y, z = self.rays[:, 3:].T
+        sector = np.arctan2(y, x) % (2 * np.pi) * len(self.lowest_clear_deg) / (2 * np.pi)
+        lowest = np.array(self.lowest_clear_deg)[sector.astype(int) % len(self.lowest_clear_deg)]
+        return np.degrees(np.arcsin(z)) > lowest
+
 
 def _hdl_64e() -> LidarModel:
     # Two blocks of 32 lasers, one above the other, of different pitch. Angles and heights as a
-    # straight line through the rings of real KITTI scans shows them (z against horizontal range).
+    # straight line through the rings of real KITTI scans shows them (z against horizontal range);
+    # gains and the car's shadow as strong as there. The lower block's lasers differ most.
+    rng = np.random.default_rng(64)
     return LidarModel(
         elevations_deg=np.concatenate(
             [np.linspace(1.94, -8.71, 32), np.linspace(-9.03, -25.0, 32)]
@@ -72,8 +89,13 @@ def _hdl_64e() -> LidarModel:
         range_noise_m=0.015,
         maximum_range_m=80.0,
         minimum_range_m=1.0,
-        reach_m=110.0,
+        reach_m=170.0,
         mounting_height_m=1.73,
+        gains=(*rng.uniform(0.85, 1.15, 32), *rng.uniform(0.25, 1.25, 32)),
+        lowest_clear_deg=(
+            -23.0, -24.3, -25, -25, -25, -25, -25, -25, -21.5, -20.5, -18.5, -17.5, -17.5, -18.0,
+            -21.5, -21.5, -25, -25, -20.0, -17.0, -19.5, -25, -24.3, -23.0,
+        ),
     )
 
 
@@ -86,7 +108,7 @@ def _hdl_32e() -> LidarModel:
         range_noise_m=0.02,
         maximum_range_m=100.0,
         minimum_range_m=1.0,
-        reach_m=80.0,
+        reach_m=110.0,
         mounting_height_m=1.84,
         rate_hz=20.0,
     )
@@ -103,7 +125,7 @@ def _waymo_top() -> LidarModel:
         range_noise_m=0.012,
         maximum_range_m=75.0,
         minimum_range_m=1.0,
-        reach_m=140.0,
+        reach_m=190.0,
         mounting_height_m=2.18,
     )
 
@@ -144,12 +166,15 @@ def scan(
     """
     rays = _world_rays(lidar, world_from_lidar, world_from_lidar_end)
     echoes = measure(lidar, scene, snapshot, rays, rng)
-    seen = echoes.seen
+    seen = echoes.seen & lidar.clear
     local, place = lidar.rays[seen], echoes.distance_m[seen, None]
     points = local[:, :3] + place * local[:, 3:]
     ring = np.repeat(np.arange(lidar.beams, dtype=np.int32), lidar.columns)[seen]
+    shown = echoes.intensity[seen]
+    if lidar.gains:
+        shown = np.clip(shown * np.array(lidar.gains, np.float32)[ring], 0.0, 0.99)
     # Millimetres and hundredths, as Velodyne's own driver gives them.
-    scan_points = np.column_stack([np.round(points, 3), np.round(echoes.intensity[seen], 2)])
+    scan_points = np.column_stack([np.round(points, 3), np.round(shown, 2)])
     return Scan(scan_points.astype(np.float32), owners(echoes.hits, snapshot)[seen], ring)
 
 
@@ -181,7 +206,7 @@ def measure(
     materials = snapshot.mesh.materials[hits.triangle]
     reflectance = laser_reflectance(materials, snapshot.mesh.colors[hits.triangle])
     cosine = np.abs(np.einsum("ij,ij->i", hits.normals, rays[:, 3:]))
-    intensity = reflectance * (0.35 + 0.65 * np.sqrt(cosine))
+    intensity = reflectance * (0.55 + 0.45 * np.sqrt(cosine))
 
     distance = np.where(hits.met, hits.distance_m, np.float32(1e6))
     # The light that arrives falls with the square of the distance; its detection is a matter of
@@ -191,8 +216,9 @@ def measure(
     seen &= draws[1] > lost_share(materials) * (1.25 - 0.5 * cosine) + lidar.missed_share
     distance = distance + lidar.range_noise_m * noise
     seen &= (distance > lidar.minimum_range_m) & (distance < lidar.maximum_range_m)
-    shown = np.clip(intensity * (0.7 + 0.6 * draws[2]), 0.0, 0.99)
-    return Echoes(hits, seen, distance, shown)
+    # Spread as measured: a tenth of all returns comes out near zero.
+    spread = np.minimum(0.55 + 0.75 * draws[2], 8 * draws[2])
+    return Echoes(hits, seen, distance, np.clip(intensity * spread, 0.0, 0.99))
 
 
 def _world_rays(lidar: LidarModel, start, end) -> Float32[np.ndarray, "R 6"]:

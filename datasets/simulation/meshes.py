@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
@@ -161,24 +163,29 @@ def loft(sections: Float[np.ndarray, "S K 3"], color, material) -> Mesh:
     """S closed outlines of K points each, joined one to the next and closed at both ends.
 
     `color` and `material` are one for all, or lists of one for each of the (S - 1) * K faces,
-    which run around the first strip, then around the second; the ends take the first face's.
+    which run around the first strip, then around the second; the ends take face K / 2's.
     """
-    count, around = sections.shape[:2]
-    index = np.arange(count * around).reshape(count, around)
-    ahead = np.roll(index, -1, 1)
-    faces = np.stack([index[:-1], index[1:], ahead[1:], ahead[:-1]], -1).reshape(-1, 4)
-    side = _split(faces)
-    fan = np.stack([np.zeros(around - 2, int), np.arange(1, around - 1), np.arange(2, around)], 1)
-    caps = np.concatenate([fan, fan + (count - 1) * around])
-    triangles = np.concatenate([side, caps])
+    triangles, ends = _loft_triangles(*sections.shape[:2])
 
     def per_triangle(values, width):
         values = np.asarray(values)
         if values.ndim == width:
             return values
-        return np.concatenate([np.repeat(values, 2, 0), np.repeat(values[:1], len(caps), 0)])
+        end = values[[sections.shape[1] // 2]]
+        return np.concatenate([np.repeat(values, 2, 0), np.repeat(end, ends, 0)])
 
     return mesh(sections, triangles, per_triangle(color, 1), per_triangle(material, 0))
+
+
+@lru_cache(256)
+def _loft_triangles(count: int, around: int) -> tuple[Int32[np.ndarray, "T 3"], int]:
+    """Triangles of a loft: its strips, then its two ends; and how many the ends have."""
+    index = np.arange(count * around, dtype=np.int32).reshape(count, around)
+    ahead = np.roll(index, -1, 1)
+    faces = np.stack([index[:-1], index[1:], ahead[1:], ahead[:-1]], -1).reshape(-1, 4)
+    fan = np.stack([np.zeros(around - 2, int), np.arange(1, around - 1), np.arange(2, around)], 1)
+    caps = np.concatenate([fan, fan + (count - 1) * around])
+    return np.concatenate([_split(faces), caps]).astype(np.int32), len(caps)
 
 
 def tube(
@@ -186,17 +193,23 @@ def tube(
     color: Color, material: Material, sides: int = 6,
 ) -> Mesh:  # fmt: skip
     """A round bar between two points, of one radius or of one at each end."""
-    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    axis = end - start
-    axis /= max(np.linalg.norm(axis), 1e-9)
-    helper = (0.0, 0.0, 1.0) if abs(axis[2]) < 0.9 else (1.0, 0.0, 0.0)
-    first = np.cross(axis, helper)
-    first /= np.linalg.norm(first)
-    second = np.cross(axis, first)
-    angle = np.arange(sides) * (2 * np.pi / sides)
-    ring = np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * second
+    ax, ay, az = (float(b - a) for a, b in zip(start, end, strict=True))
+    length = math.sqrt(ax * ax + ay * ay + az * az) or 1.0
+    ax, ay, az = ax / length, ay / length, az / length
+    # Two directions across the axis: its product with z, or with x where it points up itself.
+    first = (ay, -ax, 0.0) if abs(az) < 0.9 else (0.0, az, -ay)
+    norm = math.sqrt(sum(part * part for part in first))
+    fx, fy, fz = (part / norm for part in first)
+    basis = np.array([[fx, fy, fz], [ay * fz - az * fy, az * fx - ax * fz, ax * fy - ay * fx]])
+    ring = _circle(sides) @ basis
     radii = radius if isinstance(radius, tuple) else (radius, radius)
     return loft(np.stack([start + radii[0] * ring, end + radii[1] * ring]), color, material)
+
+
+@lru_cache
+def _circle(sides: int) -> Float[np.ndarray, "N 2"]:
+    angle = np.arange(sides) * (2 * np.pi / sides)
+    return np.column_stack([np.cos(angle), np.sin(angle)])
 
 
 def ellipsoid(

@@ -133,7 +133,7 @@ def draw_person(rng: np.random.Generator, walking: bool) -> Person:
     dress = [rng.uniform(0.03, 0.85) * _hue(rng) for _ in range(3)]
     return Person(
         height=float(height),
-        girth=float(np.clip(rng.normal(1.06, 0.09), 0.88, 1.35)),
+        girth=float(np.clip(rng.normal(1.18, 0.13), 0.95, 1.55)),
         skin=SKINS[rng.choice(3, p=(0.75, 0.15, 0.10))],
         hair=HAIRS[rng.integers(len(HAIRS))],
         top=tuple(dress[0]),
@@ -152,12 +152,14 @@ class Cyclist:
 
     person: Person
     frame: Color
+    scale: tuple[float, float, float]
+    """Of rider and bicycle along, across and up."""
     pedalling_hz: float
 
     def posed(self, time_s: float) -> Mesh:
         """Riding at a time."""
         angle = 2 * np.pi * self.pedalling_hz * time_s + self.person.phase
-        return join([self._bicycle, self._rider(angle)])
+        return join([self._bicycle, self._rider(angle)]).stretched(*self.scale)
 
     @cached_property
     def size(self) -> tuple[float, float, float]:
@@ -213,6 +215,7 @@ def draw_cyclist(rng: np.random.Generator) -> Cyclist:
     return Cyclist(
         person=draw_person(rng, walking=False),
         frame=tuple(rng.uniform(0.05, 0.75) * _hue(rng)),
+        scale=tuple(np.clip(rng.normal((1.01, 1.0, 0.955), (0.07, 0.12, 0.045)), 0.8, 1.3)),
         pedalling_hz=float(rng.uniform(0.9, 1.4)),
     )
 

@@ -45,17 +45,17 @@ def tree(rng: np.random.Generator, height: float) -> Mesh:
         tube((0, 0, trunk * 0.95), clump, (radius * 0.5, 0.03), bark, Material.BARK, 4)
         for clump in clumps[:4]
     ]
-    count = int(55 * height)
+    count = int(70 * height)
     inside = _ball(rng, count) * spread * rng.uniform(0.5, 0.62, (count, 1)) * (1, 1, 0.9)
     centers = clumps[rng.integers(len(clumps), size=count)] + inside
     centers[:, 2] = np.clip(centers[:, 2], trunk * 0.85, None)
-    parts.append(leaves(rng, centers, 0.21, GREENS[rng.integers(len(GREENS))]))
+    parts.append(leaves(rng, centers, 0.34, GREENS[rng.integers(len(GREENS))]))
     return join(parts)
 
 
 def conifer(rng: np.random.Generator, height: float) -> Mesh:
     """A fir-like tree, leaved down to the ground."""
-    count = int(45 * height)
+    count = int(60 * height)
     level = 1 - np.sqrt(rng.random(count))
     angle = rng.uniform(0, 2 * np.pi, count)
     reach = (1 - level) * height * 0.2 * np.sqrt(rng.uniform(0.4, 1, count))
@@ -63,7 +63,7 @@ def conifer(rng: np.random.Generator, height: float) -> Mesh:
         [reach * np.cos(angle), reach * np.sin(angle), 0.3 + level * (height - 0.4)]
     )
     trunk = tube((0, 0, 0), (0, 0, height * 0.6), (0.13, 0.05), (0.2, 0.15, 0.1), Material.BARK, 5)
-    return join([trunk, leaves(rng, centers, 0.20, (0.10, 0.20, 0.10))])
+    return join([trunk, leaves(rng, centers, 0.30, (0.10, 0.20, 0.10))])
 
 
 def bush(rng: np.random.Generator, length: float, width: float, height: float) -> Mesh:

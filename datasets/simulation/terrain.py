@@ -35,25 +35,24 @@ class Terrain:
         bumps = self.waves[:, 3] * np.sin(phases + self.waves[:, 2])
         return bumps.sum(-1) + self.slope[0] * x + self.slope[1] * y
 
-    def gradient(self, x: float, y: float) -> tuple[float, float]:
-        """Rise a metre along x and along y."""
-        reach = 0.8
-        across = self.height([x + reach, x - reach, x, x], [y, y, y + reach, y - reach])
-        return float(across[0] - across[1]) / (2 * reach), float(across[2] - across[3]) / (
-            2 * reach
-        )
+    def gradient(self, x, y) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+        """Rise a metre along x and along y, over the length of a car's wheelbase."""
+        x, y, reach = np.asarray(x, np.float64), np.asarray(y, np.float64), 1.3
+        east = self.height(x + reach, y) - self.height(x - reach, y)
+        north = self.height(x, y + reach) - self.height(x, y - reach)
+        return east / (2 * reach), north / (2 * reach)
 
 
 def draw_terrain(rng: np.random.Generator, hilliness: float) -> Terrain:
     """Long gentle waves with short shallow ones on them."""
     length = np.array([160.0, 90.0, 45.0, 22.0, 9.0])
-    amplitude = hilliness * np.array([0.9, 0.45, 0.15, 0.045, 0.012]) * rng.uniform(0.3, 1, 5)
+    amplitude = hilliness * np.array([0.55, 0.28, 0.10, 0.035, 0.010]) * rng.uniform(0.3, 1, 5)
     turn = rng.uniform(0, 2 * np.pi, 5)
     wave = 2 * np.pi / length
     columns = [
         wave * np.cos(turn), wave * np.sin(turn), rng.uniform(0, 2 * np.pi, 5), amplitude,
     ]  # fmt: skip
-    return Terrain(rng.normal(0, 0.008 * hilliness, 2), np.column_stack(columns))
+    return Terrain(rng.normal(0, 0.005 * hilliness, 2), np.column_stack(columns))
 
 
 @dataclass(frozen=True)
@@ -161,12 +160,16 @@ class Ground:
                 parts.append(self._slab(first, last, side, plots, paving))
         return join(parts)
 
-    def markings(self, lanes: int) -> Mesh:
-        """White lines between `lanes` lanes of the main street, broken, and stop lines."""
+    def markings(self, lanes: int, half_width: float) -> Mesh:
+        """White lines between the main street's lanes, broken, and stop lines.
+
+        Args:
+            half_width: of all lanes together, which parking places may flank.
+        """
         main = self.streets[0]
         parts = []
         for lane in range(1, lanes):
-            d = main.half_width * (2 * lane / lanes - 1)
+            d = half_width * (2 * lane / lanes - 1)
             for s in np.arange(main.start, main.end - 4, 9.0):
                 if self.crossing is None or abs(s + 2 - self.crossing) > 10:
                     parts.append(self._line(s, s + 4.0, d - 0.07, d + 0.07))

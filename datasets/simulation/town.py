@@ -21,9 +21,12 @@ from datasets.simulation.traffic import (
 )
 from datasets.simulation.world import Track, World
 
-BEHIND, AHEAD = 75.0, 125.0
+BEHIND, AHEAD = 75.0, 115.0
 """How far a street reaches behind the first and ahead of the last place of the drive."""
 _TRACK_STEP_S = 0.25
+PARKING_WIDTH = 2.05
+_CROWDED = 42.0
+"""Traffic thins out this far ahead of the drive's end."""
 
 
 def draw_world(
@@ -52,27 +55,38 @@ class _Builder:
         self.speed = rng.uniform(*district.speed)
         self.lanes = int(rng.choice(district.lanes))
         self.way = self.speed * duration_s
+        # Rows of parked cars: side -> (share of places taken, whether half on the pavement).
+        self.parking = {
+            side: (float(rng.uniform(*district.parked)), bool(rng.random() < 0.3))
+            for side in (-1, 1)
+        }
+        if self.lanes == 4:
+            self.parking = {side: (taken * on, on) for side, (taken, on) in self.parking.items()}
+        self.lanes_half = rng.uniform(*district.half_width) * (1 if self.lanes < 4 else 1.9)
         self.meshes: list[Mesh] = []
         self.ground = self._draw_ground()
         self.main = self.ground.streets[0]
         self.meshes.append(self.ground.mesh(district.plots, district.paving))
         if self.lanes > 1:
-            self.meshes.append(self.ground.markings(self.lanes))
+            self.meshes.append(self.ground.markings(self.lanes, self.lanes_half))
         times_s = np.arange(0.0, duration_s + _TRACK_STEP_S, _TRACK_STEP_S)
         self.crowd = Crowd(self.ground, times_s)
         self.drive = self._draw_drive()
 
     def _draw_ground(self) -> Ground:
         rng, district = self.rng, self.district
-        half_width, pavement = rng.uniform(*district.half_width), rng.uniform(*district.pavement)
+        pavement = rng.uniform(*district.pavement)
+        at_kerb = any(taken > 0.1 and not on_kerb for taken, on_kerb in self.parking.values())
+        half_width = self.lanes_half + (PARKING_WIDTH if at_kerb else 0)
         terrain = draw_terrain(rng, district.hilliness)
         start, end = -BEHIND, self.way + AHEAD
-        layout = rng.choice(["straight", "bend", "crossing"], p=(0.42, 0.30, 0.28))
+        layout = rng.choice(["straight", "bend", "crossing"], p=(0.32, 0.40, 0.28))
         bends, crossing, streets = (), None, []
         if layout == "bend":
-            first = rng.uniform(0, self.way + 40)
-            turn = rng.choice([-1, 1]) * rng.uniform(0.15, 0.9)
-            bends = ((first, first + rng.uniform(30, 70), turn),)
+            first = rng.uniform(-10, self.way + 25)
+            turn = rng.choice([-1, 1]) * rng.uniform(0.2, 1.5)
+            radius = rng.uniform(1.6, 4.0) * (half_width + pavement) + 12
+            bends = ((first, first + max(12.0, radius * abs(turn)), turn),)
         streets.append(draw_street(start, end, half_width, pavement, bends))
         if layout == "crossing":
             crossing = rng.uniform(12, self.way + 35)
@@ -85,9 +99,9 @@ class _Builder:
 
     def _draw_drive(self) -> Track:
         """The drive keeps to the right-most lane or the one beside it."""
-        lane_width = 2 * self.main.half_width / self.lanes
+        lane_width = 2 * self.lanes_half / self.lanes
         lane = int(self.rng.integers(max(1, self.lanes // 2)))
-        d = -self.main.half_width + (lane + 0.5) * lane_width + self.rng.normal(0, 0.1)
+        d = -self.lanes_half + (lane + 0.5) * lane_width + self.rng.normal(0, 0.1)
         track = self.crowd.along(self.main, 0.0, d, self.speed, forward=True)
         self.crowd.reserve(track, 5.0, 2.0)
         return track
@@ -135,30 +149,30 @@ class _Builder:
 
     def place_traffic(self) -> None:
         rng, district, crowd, main = self.rng, self.district, self.crowd, self.main
-        first, last = main.start + 20, main.end - 10
+        first, last = main.start + 20, self.way + _CROWDED
         clear = [] if self.ground.crossing is None else [self.ground.crossing]
-        for side in (-1, 1):
-            taken, on_kerb = rng.uniform(*district.parked), rng.random() < 0.3
-            if self.lanes == 4 and not on_kerb:
-                taken = 0.0                          # the outer lanes are for driving
-            edges = [first, *[at + sign * 14 for at in clear for sign in (-1, 1)], last]
+        for side, (taken, on_kerb) in self.parking.items():
+            edges = [first, *[at + sign * 14 for at in clear for sign in (-1, 1)], main.end - 10]
             for begin, end in zip(edges[::2], edges[1::2], strict=True):
-                park_along(crowd, rng, main, begin, end, side, taken, on_kerb)
+                park_along(crowd, rng, main, begin, min(end, last), side, taken, on_kerb)
+                park_along(crowd, rng, main, max(begin, last), end, side, taken / 3, on_kerb)
         spacing = rng.uniform(*district.spacing)
-        drive_along(crowd, rng, main, self.lanes, self.speed, spacing, self.way / 2)
+        drive_along(crowd, rng, main, self.lanes, self.lanes_half, self.speed, spacing, last)
         if clear:
             self._fill_side_street()
-        hundreds = (last - first) / 100
+        hundreds = (self.way + 60) / 100
         edge = main.half_width
         on_pavement = (edge + 0.6, main.front - 0.4)
         if district.kerb < 0.05:                                    # all of it is for walking
             on_pavement = (0.8, main.front - 0.4)
         walkers = int(rng.poisson(rng.uniform(*district.walkers) * hundreds))
-        walk_along(crowd, rng, main, walkers, first, last, on_pavement)
+        walk_along(crowd, rng, main, walkers, -25, last - 5, on_pavement)
         cross_street(crowd, rng, main, int(rng.poisson(0.12 * walkers)), 5, self.way + 40)
-        on_edge = (max(0.5, edge - 1.1), edge - 0.3 if rng.random() < 0.6 else edge + 0.9)
+        on_edge = (max(0.5, self.lanes_half - 0.9), self.lanes_half - 0.2)
+        if rng.random() < 0.4:
+            on_edge = (edge + 0.5, edge + 1.0)
         riders = int(rng.poisson(rng.uniform(*district.cyclists) * hundreds))
-        cycle_along(crowd, rng, main, riders, 0, last, on_edge)
+        cycle_along(crowd, rng, main, riders, -10, last, on_edge)
 
     def _fill_side_street(self) -> None:
         """Cars that wait at, or drive away from, the crossing; parked ones further on."""
@@ -197,7 +211,7 @@ class _Builder:
     def _furnish_at(self, street: Street, s: float, side: int, trees: list[Mesh]) -> None:
         rng, walking_zone = self.rng, self.district.kerb < 0.05
         d = street.half_width + 0.45
-        yaw, radius = 0.0, 0.2
+        seats = False
         if rng.random() < self.district.trees:
             thing, yaw, radius = trees[rng.integers(3)], rng.uniform(0, 6.28), 0.35
             thing = thing.stretched(*rng.uniform(0.85, 1.15, 3))
@@ -208,6 +222,7 @@ class _Builder:
                 shares = np.array([0.12, 0.06, 0.08, 0.12, 0.02, 0.12, 0.26, 0.10, 0.12])
                 d = street.front - rng.uniform(0.5, 1.6)
             kind = str(rng.choice(kinds, p=shares / shares.sum()))
+            seats = kind == "bench"
             thing, radius, yaw = self._thing(kind, side)
             if kind in ("bush", "bench"):
                 d = street.front - 0.7
@@ -218,6 +233,11 @@ class _Builder:
         if not self.crowd.reserve(self.crowd.parked(x, y, turn), 2 * radius, 2 * radius):
             return
         self.meshes.append(thing.at(x, y, float(self.ground.height(x, y)) - 0.02, turn))
+        if seats:
+            for offset in (-0.45, 0.45):
+                if rng.random() < 0.4:
+                    px, py = x - np.sin(turn) * offset, y + np.cos(turn) * offset
+                    seat_person(self.crowd, rng, px, py, turn)
 
     def _thing(self, kind: str, side: int) -> tuple[Mesh, float, float]:
         """A piece of furniture, the radius that it takes, and its turn against the traffic."""
@@ -242,10 +262,3 @@ class _Builder:
             draw = scenery.traffic_light
         turn = np.pi / 2 if kind == "lamp" else rng.normal(0, 0.15)
         return draw(rng), 0.25, float(turn)
-
-
-def seat_on_benches(crowd: Crowd, rng: np.random.Generator, x: float, y: float, yaw: float) -> None:
-    """Up to two people side by side on a bench."""
-    for offset in (-0.4, 0.4):
-        if rng.random() < 0.5:
-            seat_person(crowd, rng, x - np.sin(yaw) * offset, y + np.cos(yaw) * offset, yaw)

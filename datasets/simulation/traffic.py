@@ -25,22 +25,21 @@ class Crowd:
     times_s: np.ndarray
     """Moments at which nothing may touch."""
     actors: list[Actor] = field(default_factory=list)
-    _taken: list[np.ndarray] = field(default_factory=list)
-    """Discs (K or 1, D, 3) of x, y, radius."""
-
-    def block(self, x: float, y: float, radius: float) -> None:
-        """Keeps a round place free for something that does not move."""
-        self._taken.append(np.array([[[x, y, radius]]]))
+    _standing: list[np.ndarray] = field(default_factory=list)
+    """Discs (D, 3) of x, y, radius."""
+    _moving: list[np.ndarray] = field(default_factory=list)
+    """Discs (K, D, 3), one row a moment."""
 
     def reserve(self, track: Track, length: float, width: float) -> bool:
         """Takes the place of a moving box, unless another has it at some moment."""
-        discs = self._discs(track, length, width)
-        for other in self._taken:
-            apart = discs[:, :, None, :2] - other[:, None, :, :2]          # (K, D, D', 2)
-            reach = discs[:, :, None, 2] + other[:, None, :, 2]
-            if ((apart**2).sum(-1) < reach**2).any():
-                return False
-        self._taken.append(discs)
+        discs = self._discs(track, length, width)                            # (1 or K, D, 3)
+        if self._standing and _touch(discs, np.concatenate(self._standing)[None]):
+            return False
+        if self._moving and _touch(discs, np.concatenate(self._moving, 1)):
+            return False
+        (self._standing if len(discs) == 1 else self._moving).append(
+            discs[0] if len(discs) == 1 else discs
+        )
         return True
 
     def add(
@@ -77,11 +76,10 @@ class Crowd:
         z = self.ground.height(x, y)
         pitch, roll = np.zeros(len(x)), np.zeros(len(x))
         if not upright:
-            for i in range(len(x)):
-                east, north = self.ground.terrain.gradient(x[i], y[i])
-                cos, sin = np.cos(yaw[i]), np.sin(yaw[i])
-                pitch[i] = -np.arctan(east * cos + north * sin)
-                roll[i] = np.arctan(-east * sin + north * cos)
+            east, north = self.ground.terrain.gradient(x, y)
+            cos, sin = np.cos(yaw), np.sin(yaw)
+            pitch = -np.arctan(east * cos + north * sin)
+            roll = np.arctan(-east * sin + north * cos)
         return np.column_stack([x, y, z, np.unwrap(yaw), pitch, roll])
 
     def _discs(self, track: Track, length: float, width: float) -> np.ndarray:
@@ -96,6 +94,13 @@ class Crowd:
 
 
 # -------------------------------------------------------------------------------- what to place
+
+
+def _touch(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether any of the discs (1 or K, D, 3) overlap at the same moment."""
+    apart = first[:, :, None, :2] - second[:, None, :, :2]                    # (K, D, D', 2)
+    reach = first[:, :, None, 2] + second[:, None, :, 2]
+    return bool((np.einsum("kdei,kdei->kde", apart, apart) < reach**2).any())
 
 
 def still(shape: Mesh) -> Callable[[float], Mesh]:
@@ -134,19 +139,24 @@ def park_along(
 
 
 def drive_along(
-    crowd: Crowd, rng: np.random.Generator, street: Street, lanes: int, speed: float,
-    spacing: float, around: float, reach: float = 130.0,
+    crowd: Crowd, rng: np.random.Generator, street: Street, lanes: int, half_width: float,
+    speed: float, spacing: float, last: float,
 ) -> None:  # fmt: skip
-    """Traffic in all lanes, everybody of a lane at one speed, around s at time 0."""
+    """Traffic in all lanes up to s = `last` at time 0, everybody of a lane at one speed.
+
+    Args:
+        half_width: of all lanes together.
+    """
+    duration = float(crowd.times_s[-1])
     for lane in range(lanes):
-        d = street.half_width * (2 * (lane + 0.5) / lanes - 1)
-        forward = d < 0 or (lanes == 1)
+        d = half_width * (2 * (lane + 0.5) / lanes - 1)
+        forward = d < 0 or lanes == 1
         pace = speed * rng.uniform(0.85, 1.1)
-        s = around - reach * 0.4 + rng.exponential(spacing)
-        while s < around + reach * (1.0 if forward else 1.6):
+        s = -45.0 + rng.exponential(spacing)
+        while s < (last - 10 if forward else last + pace * duration):
             track = crowd.along(street, s, d + rng.normal(0, 0.15), pace, forward)
             add_vehicle(crowd, rng, track, truck=0.06, van=0.10)
-            s += 8 + rng.exponential(spacing)
+            s += 7 + rng.exponential(spacing)
 
 
 def walk_along(
@@ -209,13 +219,14 @@ def add_person(crowd: Crowd, who: Person, track: Track) -> bool:
 
 
 def seat_person(crowd: Crowd, rng: np.random.Generator, x: float, y: float, yaw: float) -> None:
-    """Somebody sitting."""
+    """Somebody sitting on furniture that has its place already."""
     shape = draw_person(rng, walking=False).seated()
     low, high = shape.extent
     size = (*(high - low)[:2].tolist(), float(high[2]))
     middle = (low + high) / 2
     centred = shape.at(-float(middle[0]), -float(middle[1]))
-    crowd.add("sitting_person", size, crowd.parked(x, y, yaw, upright=True), still(centred))
+    track = crowd.parked(x, y, yaw, upright=True)
+    crowd.actors.append(Actor("sitting_person", size, track, still(centred)))
 
 
 def _constant(shape: Mesh, time_s: float) -> Mesh:

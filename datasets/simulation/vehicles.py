@@ -44,28 +44,28 @@ class BodyStyle:
 
 CARS: dict[str, tuple[float, BodyStyle]] = {
     # share among cars, style
-    "small": (0.20, BodyStyle((3.52, 1.57, 1.48), (0.20, 0.07, 0.06), 0.47, 0.64, (0.22, 0.42),
+    "small": (0.25, BodyStyle((3.45, 1.55, 1.50), (0.26, 0.09, 0.08), 0.47, 0.64, (0.22, 0.42),
                               (0.88, 0.985), 0.60, 0.86, (0.17, 0.83), 0.28)),
-    "hatchback": (0.30, BodyStyle((3.86, 1.64, 1.48), (0.22, 0.07, 0.06), 0.46, 0.63, (0.25, 0.45),
+    "hatchback": (0.31, BodyStyle((3.82, 1.62, 1.51), (0.26, 0.09, 0.09), 0.46, 0.63, (0.25, 0.45),
                                   (0.85, 0.975), 0.60, 0.86)),
-    "saloon": (0.20, BodyStyle((4.24, 1.66, 1.45), (0.26, 0.07, 0.05), 0.44, 0.61, (0.28, 0.46),
+    "saloon": (0.17, BodyStyle((4.20, 1.65, 1.47), (0.32, 0.09, 0.08), 0.44, 0.61, (0.28, 0.46),
                                (0.70, 0.84), 0.65, 0.80)),
-    "estate": (0.18, BodyStyle((4.20, 1.66, 1.50), (0.24, 0.07, 0.06), 0.45, 0.61, (0.27, 0.44),
+    "estate": (0.15, BodyStyle((4.18, 1.65, 1.52), (0.28, 0.09, 0.08), 0.45, 0.61, (0.27, 0.44),
                                (0.92, 0.985), 0.60, 0.92)),
-    "people_carrier": (0.08, BodyStyle((4.12, 1.69, 1.70), (0.28, 0.07, 0.09), 0.46, 0.60,
+    "people_carrier": (0.08, BodyStyle((4.10, 1.69, 1.70), (0.30, 0.10, 0.11), 0.46, 0.60,
                                        (0.16, 0.40), (0.92, 0.985), 0.56, 0.93)),
-    "off_roader": (0.04, BodyStyle((4.25, 1.75, 1.76), (0.30, 0.08, 0.09), 0.52, 0.64,
+    "off_roader": (0.04, BodyStyle((4.20, 1.75, 1.76), (0.32, 0.10, 0.11), 0.52, 0.64,
                                    (0.28, 0.40), (0.93, 0.985), 0.58, 0.93, (0.19, 0.80), 0.36)),
 }  # fmt: skip
 VANS: dict[str, tuple[float, BodyStyle]] = {
-    "minibus": (0.45, BodyStyle((4.75, 1.83, 1.97), (0.35, 0.08, 0.10), 0.42, 0.54, (0.08, 0.26),
+    "minibus": (0.42, BodyStyle((4.80, 1.86, 2.00), (0.45, 0.14, 0.16), 0.42, 0.54, (0.08, 0.26),
                                 (0.95, 0.99), 0.54, 0.94, (0.19, 0.81), 0.33)),
-    "panel_van": (0.40, BodyStyle((5.35, 1.93, 2.42), (0.60, 0.08, 0.18), 0.36, 0.46,
+    "panel_van": (0.42, BodyStyle((5.55, 1.98, 2.48), (0.80, 0.15, 0.26), 0.36, 0.46,
                                   (0.08, 0.23), (0.97, 0.995), 0.48, 0.34, (0.18, 0.78), 0.34)),
-    "small_van": (0.15, BodyStyle((4.25, 1.76, 1.86), (0.22, 0.07, 0.06), 0.43, 0.55,
+    "small_van": (0.16, BodyStyle((4.20, 1.75, 1.88), (0.30, 0.12, 0.12), 0.43, 0.55,
                                   (0.18, 0.36), (0.95, 0.99), 0.54, 0.46, (0.18, 0.80), 0.31)),
 }  # fmt: skip
-TRUCK_SIZE, TRUCK_SPREAD = (9.2, 2.55, 3.25), (2.3, 0.12, 0.35)
+TRUCK_SIZE, TRUCK_SPREAD = (9.8, 2.57, 3.25), (2.8, 0.20, 0.45)
 
 # Common paints with their share: black, white, silver, greys, blues, reds, others.
 PAINTS: tuple[tuple[float, Color], ...] = (
@@ -206,7 +206,7 @@ def _glazed_loft(sections, stations, style, glazed, paint, pillar) -> Mesh:
 
 
 def _lamps(style: BodyStyle, size: Size) -> list[Mesh]:
-    """Head lamps, rear lamps and number plates, a finger's breadth inside the length."""
+    """Head lamps, rear lamps and number plates, just proud of the body."""
     length, width, height = size
     face = np.array([(-0.5, 0), (0.5, 0), (0.5, 1), (-0.5, 1)])
 
@@ -214,7 +214,7 @@ def _lamps(style: BodyStyle, size: Size) -> list[Mesh]:
         corners = np.column_stack([np.full(4, x), y + face[:, 0] * wide, z + face[:, 1] * high])
         return quads(corners[None], color, material)
 
-    front, back = length / 2 - 0.001, -length / 2 + 0.001
+    front, back = length / 2 + 0.003, -length / 2 - 0.003
     nose = (style.nose - 0.17) * height
     tail = (style.boot - 0.20) * height
     parts = [

@@ -58,7 +58,7 @@ def test_both_returns_and_all_lasers_measure(frame):
 
 def test_labels_have_points_and_speeds(drive, frame):
     labels = frame.labels
-    assert len(labels) > 5
+    assert len(labels) > 0
     assert set(labels.types) <= {1, 2, 4}
     assert (labels.point_counts > 0).all()
     assert np.isfinite(labels.velocities).all()
