@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,23 @@ import numpy as np
 from detector.errors import InputError
 
 REMEDY = "download or write it again"
+# Row groups up to this size are read whole; of larger ones, so many rows at a time.
+LARGEST_GROUP_BYTES = 256 << 20
+BATCH_ROWS = 10
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of a row group."""
+
+    key: tuple[int, tuple[str, ...]]
+    """The group and the columns."""
+    first: int
+    """Row of the group that comes first."""
+    table: Any
+    """Arrow table or record batch."""
+    rest: Iterator[Any]
+    """The record batches that follow."""
 
 
 class Component:
@@ -36,7 +54,7 @@ class Component:
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise self._wrong(error) from error
         self._names = set(self._file.schema_arrow.names)
-        self._group: tuple[tuple, Any] | None = None
+        self._kept: _Piece | None = None
 
     def keys(self, *columns: str) -> list[tuple]:
         """The key columns of all rows."""
@@ -58,18 +76,16 @@ class Component:
             columns: names without the prefix; one with a `?` behind may be absent and then is
                 None.
         """
-        edges = self._edges
-        required = [self._full(c) for c in columns if not c.endswith("?")]
-        self._require(required)
+        self._require([self._full(c) for c in columns if not c.endswith("?")])
         full = {c.rstrip("?"): self._full(c.rstrip("?")) for c in columns}
         present = {c: name for c, name in full.items() if name in self._names}
         found = []
         for row in rows:
-            group = int(np.searchsorted(edges, row, side="right")) - 1
-            table = self._read_group(group, tuple(present.values()))
-            place = row - edges[group]
-            found.append({c: table[name][place] for c, name in present.items()})
-            found[-1].update({c: None for c in full if c not in present})
+            group = int(np.searchsorted(self._edges, row, side="right")) - 1
+            place = int(row - self._edges[group])
+            piece = self._piece(group, tuple(present.values()), place)
+            cells = {c: piece.table.column(n)[place - piece.first] for c, n in present.items()}
+            found.append({c: cells.get(c) for c in full})
         return found
 
     @cached_property
@@ -79,16 +95,30 @@ class Component:
         ]
         return np.cumsum([0, *counts])
 
-    def _read_group(self, group: int, columns: tuple[str, ...]):
-        """A row group, kept until another one is asked for: frames are often read in order."""
+    def _piece(self, group: int, columns: tuple[str, ...], place: int) -> _Piece:
+        """Rows of a group around a place, kept until others are asked for, since frames are often
+        read in order. A large group is passed through a few rows at a time."""
         pyarrow = import_pyarrow()
-        if self._group is None or self._group[0] != (group, columns):
-            try:
+        known = self._kept if self._kept and self._kept.key == (group, columns) else None
+        if known and known.first <= place < known.first + known.table.num_rows:
+            return known
+        try:
+            if self._file.metadata.row_group(group).total_byte_size <= LARGEST_GROUP_BYTES:
                 table = self._file.read_row_group(group, columns=list(columns), use_threads=False)
-            except (OSError, ValueError, pyarrow.ArrowException) as error:
-                raise self._wrong(error) from error
-            self._group = ((group, columns), table)
-        return self._group[1]
+                self._kept = _Piece((group, columns), 0, table, iter(()))
+                return self._kept
+            if known is None or place < known.first:
+                batches = self._file.iter_batches(
+                    BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
+                )
+                known = _Piece((group, columns), 0, next(batches), batches)
+            while place >= known.first + known.table.num_rows:
+                first = known.first + known.table.num_rows
+                known = _Piece(known.key, first, next(known.rest), known.rest)
+        except (OSError, ValueError, StopIteration, pyarrow.ArrowException) as error:
+            raise self._wrong(error) from error
+        self._kept = known
+        return known
 
     def _full(self, column: str) -> str:
         return column if column.startswith("key.") else f"[{self.prefix}].{column}"

@@ -16,9 +16,12 @@ from detector.errors import InputError
 from tests.writers.waymo_frames import SEGMENT, waymo_frame
 
 
-@pytest.fixture(params=["v1", "v2", "v2 in one group"])
-def stored(request, tmp_path):
+@pytest.fixture(params=["v1", "v2", "v2 in one group", "v2 in one large group"])
+def stored(request, tmp_path, monkeypatch):
     """Writes frames in a format and opens the segment."""
+    if "large" in request.param:
+        monkeypatch.setattr("datasets.waymo.tables.LARGEST_GROUP_BYTES", 0)
+        monkeypatch.setattr("datasets.waymo.tables.BATCH_ROWS", 3)
 
     def store(frames):
         if request.param == "v1":
