@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from datasets.waymo.frame import CAMERAS, CameraShot, FrameLabels, WaymoFrame
+from datasets.waymo.frame import ALL_LASERS, FrameLabels, WaymoFrame
+from datasets.waymo.pictures import camera_of
 from datasets.waymo.range_image import frame_points
 from datasets.waymo.results import write_objects
 from datasets.waymo.segments import open_segments
@@ -17,12 +17,10 @@ from datasets.waymo.zones import boxes_in_zones, zones_in_vehicle
 from detector.errors import InputError
 from detector.geometry import inverse_rigid, transform_points
 from detector.metrics.waymo import WaymoPredictions, WaymoResult, WaymoTruth, evaluate_waymo
-from detector.records import Camera, Detections, Sample
+from detector.records import Detections, Sample
 
 TYPES = {"Vehicle": 1, "Pedestrian": 2, "Sign": 3, "Cyclist": 4}
 FEATURES = ("intensity", "elongation", "no_label_zone", "echo")
-# Waymo's camera looks along +x with y left, z up; ours along +z with x right, y down.
-OURS_FROM_WAYMO = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
 
 
 class WaymoDataset:
@@ -63,7 +61,7 @@ class WaymoDataset:
         *,
         features: Sequence[str] = ("intensity", "elongation"),
         echoes: Sequence[int] = (1, 2),
-        lasers: Sequence[int] = (1, 2, 3, 4, 5),
+        lasers: Sequence[int] = ALL_LASERS,
         sweeps: int = 1,
         every: int = 1,
         min_points: int = 1,
@@ -79,6 +77,8 @@ class WaymoDataset:
         self.drop_no_label_zones = drop_no_label_zones
         _check_names("classes", self.classes, tuple(TYPES))
         _check_names("features", self.features, FEATURES)
+        _check_names("echoes", self.echoes, (1, 2))
+        _check_names("lasers", self.lasers, ALL_LASERS)
         for name, value in (("sweeps", sweeps), ("every", every)):
             if value < 1:
                 raise InputError(f"{name} is {value}; it must be 1 or more")
@@ -105,7 +105,9 @@ class WaymoDataset:
         return ("x", "y", "z", *self.features, *(("age_s",) if self.sweeps > 1 else ()))
 
     def __getitem__(self, index: int) -> Sample:
-        frame = self.frame(index, images=self.with_images)
+        frame = self.frame(
+            index, lasers=self.lasers, echoes=max(self.echoes), images=self.with_images
+        )
         keep = self._wanted(frame.labels) & (frame.labels.point_counts >= self.min_points)
         boxes = np.c_[frame.labels.boxes[keep], vehicle_velocities(frame)[keep]]
         return Sample(
@@ -118,12 +120,22 @@ class WaymoDataset:
         )
 
     def frame(
-        self, index: int, *, lasers: bool = True, images: bool = False, projections: bool = False
+        self,
+        index: int,
+        *,
+        lasers: Collection[int] = ALL_LASERS,
+        echoes: int = 2,
+        images: bool = False,
+        projections: bool = False,
     ) -> WaymoFrame:
         """All that the files hold of a frame: range images, labels with difficulty, number of
-        points and speed, pictures, projections into them."""
+        points and speed, pictures, projections into them. What isn't asked for stays empty."""
         segment, row = self._frames[index]
-        return self._read(segment, row, lasers, self.with_labels, images, projections)
+        found = self.segments[segment]
+        return found.frame(
+            int(found.table.times_us[row]), lasers=lasers, echoes=echoes,
+            labels=self.with_labels, images=images, projections=projections,
+        )  # fmt: skip
 
     def evaluate(self, detections: Sequence[Detections], *, bev: bool = False) -> WaymoResult:
         """The official AP and APH of detections of all frames of the split.
@@ -172,18 +184,11 @@ class WaymoDataset:
         write_objects(
             path,
             (
-                (*self._key(index), self.frame(index, lasers=False).labels)
+                (*self._key(index), self.frame(index, lasers=()).labels)
                 for index in range(len(self))
             ),
         )
         return path
-
-    def _read(self, segment: int, row: int, lasers, labels, images, projections) -> WaymoFrame:
-        found = self.segments[segment]
-        return found.frame(
-            int(found.table.times_us[row]), lasers=lasers, labels=labels, images=images,
-            projections=projections,
-        )  # fmt: skip
 
     def _key(self, index: int) -> tuple[str, int]:
         segment, row = self._frames[index]
@@ -196,7 +201,11 @@ class WaymoDataset:
         parts = [self._frame_columns(frame)]
         ages = [np.zeros(len(parts[0]), np.float32)]
         for before in range(row - 1, max(row - self.sweeps, -1), -1):
-            earlier = self._read(segment, before, True, False, False, False)
+            found = self.segments[segment]
+            earlier = found.frame(
+                int(found.table.times_us[before]), lasers=self.lasers, echoes=max(self.echoes),
+                labels=False,
+            )  # fmt: skip
             now_from_then = inverse_rigid(frame.world_from_vehicle) @ earlier.world_from_vehicle
             columns = self._frame_columns(earlier).astype(np.float64)
             parts.append(transform_points(now_from_then, columns).astype(np.float32))
@@ -243,7 +252,7 @@ class WaymoDataset:
     ) -> Iterator[tuple[WaymoTruth, WaymoPredictions]]:
         """Truth and predictions of each frame, read as they are asked for."""
         for index, frame_id in enumerate(self.frame_ids):
-            frame = self.frame(index, lasers=False)
+            frame = self.frame(index, lasers=())
             labels = frame.labels
             truth = WaymoTruth.from_labels(
                 labels.boxes, labels.types, labels.difficulties, labels.point_counts
@@ -266,35 +275,12 @@ def vehicle_velocities(frame: WaymoFrame) -> np.ndarray:
     return (frame.labels.velocities @ frame.world_from_vehicle[:3, :3])[:, :2]
 
 
-def camera_of(shot: CameraShot) -> Camera:
-    """The picture decoded, with a pinhole camera: the lens's distortion is left out.
-
-    Raises:
-        InputError: no picture that can be decoded.
-    """
-    encoded = np.frombuffer(shot.jpeg, np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if len(encoded) else None
-    if image is None:
-        raise InputError(
-            f"the picture of camera {CAMERAS[shot.camera]} can't be decoded; the file is damaged: "
-            f"download or write it again"
-        )
-    focal_u, focal_v, center_u, center_v = shot.intrinsics[:4]
-    return Camera(
-        name=CAMERAS[shot.camera],
-        image=image,
-        camera_from_ego=(OURS_FROM_WAYMO @ inverse_rigid(shot.vehicle_from_camera)).astype(
-            np.float32
-        ),
-        intrinsics=np.array(
-            [[focal_u, 0, center_u, 0], [0, focal_v, center_v, 0], [0, 0, 1, 0]], np.float32
-        ),
-    )
-
-
-def _check_names(option: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _check_names(option: str, names: Sequence, known: Sequence) -> None:
+    if not names and option != "features":
+        raise InputError(f"{option} is empty; choose from {', '.join(map(str, known))}")
     for name in names:
         if name not in known:
             raise InputError(
-                f"{option}: '{name}' is not known to Waymo; the known ones are {', '.join(known)}"
+                f"{option}: '{name}' is not known to Waymo; the known ones are "
+                f"{', '.join(map(str, known))}"
             )

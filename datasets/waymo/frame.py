@@ -11,6 +11,7 @@ LASERS = ("UNKNOWN", "TOP", "FRONT", "SIDE_LEFT", "SIDE_RIGHT", "REAR")
 """Names by number, as in `dataset.proto`."""
 CAMERAS = ("UNKNOWN", "FRONT", "FRONT_LEFT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT")
 TOP = LASERS.index("TOP")
+ALL_LASERS = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, Int32
 from numba import njit
 
-from datasets.waymo.frame import TOP, LaserScan, WaymoFrame
+from datasets.waymo.frame import ALL_LASERS, TOP, LaserScan, WaymoFrame
 from detector.errors import InputError
 from detector.geometry import inverse_rigid
 from detector.ops.threads import in_threads
@@ -55,7 +55,7 @@ def column_azimuths(columns: int, vehicle_from_laser: Float64[np.ndarray, "4 4"]
 
 
 def frame_points(
-    frame: WaymoFrame, *, echoes: Sequence[int] = (1, 2), lasers: Sequence[int] = (1, 2, 3, 4, 5)
+    frame: WaymoFrame, *, echoes: Sequence[int] = (1, 2), lasers: Sequence[int] = ALL_LASERS
 ) -> FramePoints:
     """All points of the chosen lasers and returns.
 

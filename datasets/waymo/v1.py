@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
 
-from datasets.waymo.frame import CameraShot, FrameLabels, FrameTable, LaserScan, WaymoFrame
+from datasets.waymo.frame import (
+    ALL_LASERS,
+    CameraShot,
+    FrameLabels,
+    FrameTable,
+    LaserScan,
+    WaymoFrame,
+)
 from datasets.waymo.protos import message_class
 from datasets.waymo.range_image import uniform_inclinations
 from datasets.waymo.tfrecord import RecordSpan, read_part, read_record, record_spans
@@ -37,10 +45,15 @@ class SegmentV1:
         self.table = _read_table(self.path) if table is None else table
 
     def frame(
-        self, time_us: int, *, lasers: bool = True, labels: bool = True, images: bool = False,
-        projections: bool = False,
+        self, time_us: int, *, lasers: Collection[int] = ALL_LASERS, echoes: int = 2,
+        labels: bool = True, images: bool = False, projections: bool = False,
     ) -> WaymoFrame:  # fmt: skip
         """Reads one frame; what isn't asked for stays empty.
+
+        Args:
+            lasers: which to read.
+            echoes: how many returns of each, 1 or 2.
+            projections: where the points lie in the pictures.
 
         Raises:
             KeyError: there is no frame of this time.
@@ -52,14 +65,14 @@ class SegmentV1:
         from google.protobuf.message import DecodeError
 
         try:
-            whole = lasers or images
+            whole = bool(lasers) or images
             content = read_record(self.path, span) if whole else self._without_sensors(span)
             message = frame_class.FromString(content)
             return WaymoFrame(
                 segment=message.context.name,
                 time_us=message.timestamp_micros,
                 world_from_vehicle=_transform(message.pose, "the vehicle's pose"),
-                lasers=_scans(message, projections) if lasers else (),
+                lasers=_scans(message, lasers, echoes, projections),
                 labels=_labels(message) if labels else FrameLabels.empty(),
                 shots=_shots(message) if images else (),
                 no_label_zones=tuple(
@@ -155,12 +168,14 @@ def _transform(message, what: str) -> Float64[np.ndarray, "4 4"]:
     return values.reshape(4, 4)
 
 
-def _scans(message, projections: bool) -> tuple[LaserScan, ...]:
+def _scans(
+    message, lasers: Collection[int], echoes: int, projections: bool
+) -> tuple[LaserScan, ...]:
     calibrations = {c.name: c for c in message.context.laser_calibrations}
     scans = []
     for laser in sorted(message.lasers, key=lambda laser: laser.name):
-        images = [laser.ri_return1, laser.ri_return2]
-        if not images[0].range_image_compressed:
+        images = [laser.ri_return1, laser.ri_return2][:echoes]
+        if laser.name not in lasers or not images[0].range_image_compressed:
             continue
         if laser.name not in calibrations:
             raise WireError(f"laser {laser.name} has no calibration")

@@ -6,7 +6,7 @@ row group and column: only the groups that hold a frame, only what is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from datasets.waymo.frame import CameraShot, FrameLabels, FrameTable, LaserScan, WaymoFrame
+from datasets.waymo.frame import (
+    ALL_LASERS,
+    CameraShot,
+    FrameLabels,
+    FrameTable,
+    LaserScan,
+    WaymoFrame,
+)
 from datasets.waymo.range_image import uniform_inclinations
 from datasets.waymo.tables import REMEDY, Component, array_of
 from detector.errors import InputError
@@ -62,10 +69,15 @@ class SegmentV2:
         return {**self.__dict__, "_components": {}, "_places": {}}
 
     def frame(
-        self, time_us: int, *, lasers: bool = True, labels: bool = True, images: bool = False,
-        projections: bool = False,
+        self, time_us: int, *, lasers: Collection[int] = ALL_LASERS, echoes: int = 2,
+        labels: bool = True, images: bool = False, projections: bool = False,
     ) -> WaymoFrame:  # fmt: skip
         """Reads one frame; what isn't asked for stays empty.
+
+        Args:
+            lasers: which to read.
+            echoes: how many returns of each, 1 or 2.
+            projections: where the points lie in the pictures.
 
         Raises:
             KeyError: there is no frame of this time.
@@ -75,7 +87,7 @@ class SegmentV2:
             segment=self.name,
             time_us=time_us,
             world_from_vehicle=self.table.world_from_vehicle[self.table.row(time_us)],
-            lasers=self._scans(time_us, projections) if lasers else (),
+            lasers=self._scans(time_us, lasers, echoes, projections) if lasers else (),
             labels=self._labels(time_us) if labels else FrameLabels.empty(),
             shots=self._shots(time_us) if images else (),
         )
@@ -96,20 +108,24 @@ class SegmentV2:
         found = sorted(self._places[folder].get(time_us, []))
         return [(row, *rest) for *rest, row in found]
 
-    def _scans(self, time_us: int, projections: bool) -> tuple[LaserScan, ...]:
+    def _scans(
+        self, time_us: int, lasers: Collection[int], echoes: int, projections: bool
+    ) -> tuple[LaserScan, ...]:
+        numbers = ("1", "2")[:echoes]
         table = self._component("lidar", "LiDARComponent")
-        places = self._rows_of(table, "lidar", time_us, LASER)
-        rows = table.rows([row for row, _ in places], _image_columns("1") + _image_columns("2"))
+        places = [p for p in self._rows_of(table, "lidar", time_us, LASER) if p[1] in lasers]
+        columns = [c for number in numbers for c in _image_columns(number)]
+        rows = table.rows([row for row, _ in places], columns)
         poses = self._images("lidar_pose", "LiDARPoseComponent", time_us, ("1",), np.float32)
         pixels = {}
         if projections:
             pixels = self._images(
-                "lidar_camera_projection", "LiDARCameraProjectionComponent", time_us, ("1", "2"),
+                "lidar_camera_projection", "LiDARCameraProjectionComponent", time_us, numbers,
                 np.int32,
             )  # fmt: skip
         scans = []
         for (_, laser), row in zip(places, rows, strict=True):
-            returns = self._returns(row, ("1", "2"), np.float32)
+            returns = self._returns(row, numbers, np.float32)
             if not returns:
                 continue
             calibration = self._laser_calibrations.get(laser)

@@ -5,8 +5,8 @@ import pytest
 from datasets.simulation.raycast import RayScene
 from datasets.simulation.waymo_frames import SCAN_S, draw_drive
 from datasets.simulation.waymo_rig import cameras, lasers
-from datasets.waymo.dataset import camera_of
 from datasets.waymo.frame import CAMERAS, LASERS
+from datasets.waymo.pictures import camera_of
 from datasets.waymo.range_image import frame_points
 from detector.geometry import transform_points
 

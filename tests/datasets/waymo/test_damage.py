@@ -43,7 +43,7 @@ def test_a_frame_or_a_clear_error(tmp_path, data):
     try:
         segment = SegmentV1(path)
         for time in segment.table.times_us.tolist():
-            segment.frame(time, lasers=False)
+            segment.frame(time, lasers=())
             frame_points(segment.frame(time, images=True, projections=True))
     except InputError as error:
         assert "\n" not in str(error)

@@ -215,6 +215,9 @@ def test_one_segment_in_two_files_is_an_error(tmp_path):
     [
         (dict(classes=("Car",)), "Vehicle, Pedestrian, Sign, Cyclist"),
         (dict(features=("rcs",)), "elongation"),
+        (dict(classes=()), "classes is empty"),
+        (dict(lasers=(1, 6)), "1, 2, 3, 4, 5"),
+        (dict(echoes=(0,)), "1, 2"),
         (dict(sweeps=0), "sweeps is 0"),
         (dict(every=0), "every is 0"),
         (dict(split="train"), "neither .tfrecord"),

@@ -64,14 +64,25 @@ def test_frames_come_back(stored):
 
 def test_what_is_not_asked_for_stays_empty(stored):
     frame = waymo_frame()
-    found = stored([frame]).frame(frame.time_us, lasers=False, labels=False)
+    found = stored([frame]).frame(frame.time_us, lasers=(), labels=False)
     assert (found.lasers, len(found.labels), found.shots) == ((), 0, ())
 
 
 def test_labels_alone_are_the_same(stored):
     frame = waymo_frame()
-    found = stored([frame, waymo_frame(1)]).frame(frame.time_us, lasers=False)
+    found = stored([frame, waymo_frame(1)]).frame(frame.time_us, lasers=())
     assert_same(found.labels, frame.labels)
+
+
+def test_lasers_and_returns_can_be_chosen(stored):
+    frame = waymo_frame()
+    found = stored([frame]).frame(frame.time_us, lasers=(1, 3), echoes=1, projections=True)
+    wanted = [
+        replace(scan, returns=scan.returns[:1], projections=scan.projections[:1])
+        for scan in frame.lasers
+        if scan.laser in (1, 3)
+    ]
+    assert_same(found.lasers, tuple(wanted))
 
 
 def test_an_unknown_time_is_a_key_error(stored):
