@@ -16,6 +16,7 @@ def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(metavar="DATASET", required=True)
     add_kitti(commands)
+    add_nuscenes(commands)
     arguments = parser.parse_args()
     return arguments.visualize(arguments)
 
@@ -104,6 +105,36 @@ def augment_kitti(arguments: argparse.Namespace) -> None:
     draw_augmented(dataset, KittiDataset(arguments.root, beside, **options), arguments)
 
 
+def add_nuscenes(commands) -> None:
+    parser = commands.add_parser("nuscenes", help="key frames of nuScenes")
+    add_options(parser)
+    parser.add_argument("--version", required=True, help="version folder, such as v1.0-mini")
+    parser.add_argument(
+        "--sensors", nargs="+", default=["lidar"], choices=("lidar", "radar"),
+        help="whose points to draw (default: lidar)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sweeps", type=int, default=1, metavar="N", help="of each sensor (default: %(default)s)"
+    )
+    parser.add_argument("--index", help="index file, if tools/prepare.py wrote it elsewhere")
+    parser.set_defaults(visualize=visualize_nuscenes)
+
+
+def visualize_nuscenes(arguments: argparse.Namespace) -> None:
+    from datasets.nuscenes import NuScenesDataset
+
+    dataset = NuScenesDataset(
+        arguments.root, arguments.version, arguments.split or "all",
+        sensors=arguments.sensors, lidar_sweeps=arguments.sweeps, radar_sweeps=arguments.sweeps,
+        with_images=not arguments.augment, index=arguments.index,
+    )  # fmt: skip
+    chosen = dataset.only(arguments.frame) if arguments.frame else dataset
+    if arguments.augment:
+        draw_augmented(chosen, dataset.only(dataset.frame_ids[:50]), arguments)
+    else:
+        draw(chosen, arguments)
+
+
 def draw_augmented(dataset, beside, arguments: argparse.Namespace) -> None:
     """Pictures of each augmentation; objects to paste come from the frames `beside`, if from no
     file."""
@@ -164,7 +195,7 @@ def draw(dataset, arguments: argparse.Namespace) -> None:
 
 def draw_kind(kind, path, sample, classes, detections, arguments) -> None:
     from detector.viz.bev import draw_bev
-    from detector.viz.image import draw_image
+    from detector.viz.image import draw_images
     from detector.viz.offscreen import render_png
 
     marks = dict(detections=detections, min_score=arguments.min_score)
@@ -172,7 +203,7 @@ def draw_kind(kind, path, sample, classes, detections, arguments) -> None:
         if kind == "bev":
             draw_bev(sample, classes, path, color_by=arguments.color, **marks)
         elif kind == "image":
-            draw_image(sample, classes, path, **marks)
+            draw_images(sample, classes, path, **marks)
         else:
             render_png(scene_of(sample, classes, detections, arguments), path)
     except InputError as error:

@@ -6,9 +6,11 @@ Source: https://www.nuscenes.org/nuscenes, data format of version 1.0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from datasets.nuscenes.boxes import (
     NuScenesAnnotations,
@@ -19,7 +21,7 @@ from datasets.nuscenes.boxes import (
 from datasets.nuscenes.categories import labels_of_categories
 from datasets.nuscenes.frames import SampleFrames, rigid
 from datasets.nuscenes.index import open_index
-from datasets.nuscenes.results import write_results
+from datasets.nuscenes.results import read_results, write_results
 from datasets.nuscenes.sensor_files import RADAR_DTYPE, RadarFilter
 from datasets.nuscenes.splits import default_split
 from datasets.nuscenes.tables import table_folder
@@ -43,8 +45,8 @@ class NuScenesDataset:
     Args:
         root: folder with `samples/`, `sweeps/` and the version folder.
         version: version folder, such as v1.0-trainval.
-        split: official split, or one of `splits.json` in the version folder; None: the one that
-            the version is evaluated on, or all samples of an unofficial version.
+        split: official split, one of `splits.json` in the version folder, or "all"; None: the one
+            that the version is evaluated on, or all samples of an unofficial version.
         classes: of the 10 detection classes, those to detect; labels index into them.
         sensors: "lidar", "radar" or both, whose points then follow each other in one array.
         lidar_sweeps, radar_sweeps: how many, the key frame counted; nuScenes allows 10 and 6.
@@ -106,6 +108,7 @@ class NuScenesDataset:
         self.samples = samples_of_split(self.index, table_folder(self.root, version), self.split)
         self.frame_ids = tuple(self.index.sample_tokens[self.samples].tolist())
         self._row_of_frame = {frame_id: row for row, frame_id in enumerate(self.frame_ids)}
+        self._results: tuple[Path, NuScenesBoxes] | None = None
         self._labels = labels_of_categories(self.index.category_names, self.classes)
 
     def __len__(self) -> int:
@@ -212,6 +215,52 @@ class NuScenesDataset:
             ego_translations(self.index, self.samples),
             bike_racks(self.index, self.samples),
         )
+
+    def read_results(self, path: str | Path, frame_id: str) -> Detections:
+        """Detections of one frame out of an official result file, in the ego frame, best first.
+
+        Raises:
+            InputError: faults of the file.
+        """
+        if self._results is None or self._results[0] != Path(path):
+            tokens = self.index.sample_tokens.tolist()
+            boxes, _ = read_results(path, self.frame_ids, tokens, table_order=True)
+            self._results = Path(path), boxes
+        row, boxes = self._row_of_frame[frame_id], self._results[1]
+        boxes = boxes[boxes.sample == row]
+        boxes = boxes[np.argsort(-boxes.score, kind="stable")]
+        label_of = {label: own for own, label in enumerate(labels_of_classes(self.classes))}
+        labels = np.array([label_of.get(label, -1) for label in boxes.label], np.int64)
+        boxes, labels = boxes[labels >= 0], labels[labels >= 0]
+        own = ego_boxes(
+            self._global_from_ego(row), boxes.translation, boxes.size, boxes.rotation,
+            boxes.velocity,
+        )  # fmt: skip
+        return Detections(
+            frame_id,
+            torch.from_numpy(own.astype(np.float32)),
+            torch.from_numpy(boxes.score.astype(np.float32)),
+            torch.from_numpy(labels),
+        )
+
+    def only(self, frame_ids: Sequence[str]) -> NuScenesDataset:
+        """The same data set with some frames alone, in the order given.
+
+        Raises:
+            InputError: a frame that is not in the split.
+        """
+        unknown = [name for name in frame_ids if name not in self._row_of_frame]
+        if unknown:
+            raise InputError(
+                f"sample {unknown[0]} is not in split {self.split} of {self.root / self.version}; "
+                f"its first one is {self.frame_ids[0]}"
+            )
+        chosen = copy(self)
+        chosen.samples = self.samples[[self._row_of_frame[name] for name in frame_ids]]
+        chosen.frame_ids = tuple(frame_ids)
+        chosen._row_of_frame = {name: row for row, name in enumerate(frame_ids)}
+        chosen._results = None
+        return chosen
 
     def write_results(self, detections: Sequence[Detections], path: str | Path) -> None:
         """Writes the official result file of the split: `path`, or `results.json` in it where it

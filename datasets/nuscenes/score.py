@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets.nuscenes.index import open_index
 from datasets.nuscenes.results import read_results
-from datasets.nuscenes.splits import default_split, own_splits
+from datasets.nuscenes.splits import OFFICIAL, default_split
 from datasets.nuscenes.tables import table_folder
 from datasets.nuscenes.truth import bike_racks, ego_translations, samples_of_split, true_boxes
 from detector.metrics.nuscenes import NuScenesResult, evaluate_nuscenes
@@ -23,7 +23,7 @@ def score_results(
 
     Args:
         split: an official split or one of `splits.json`; by default the one that the version is
-            evaluated on (val, mini_val, test), or all samples of an unofficial version.
+            evaluated on (val, mini_val, test), or "all" samples of an unofficial version.
 
     Raises:
         InputError: faults of the tables, the split or the result file.
@@ -37,7 +37,7 @@ def score_results(
         results,
         [tokens[row] for row in samples],
         tokens,
-        table_order=split is None or split in own_splits(folder),
+        table_order=split not in OFFICIAL,
     )
     result = evaluate_nuscenes(
         true_boxes(database, samples),

@@ -36,14 +36,14 @@ def default_split(version: str) -> str | None:
 
 
 def scenes_of_split(folder: Path, split: str | None, scenes: Sequence[str]) -> set[str]:
-    """The scenes of a version folder that belong to a split; all of them for None.
+    """The scenes of a version folder that belong to a split; all of them for None or "all".
 
     Raises:
         InputError: the split is unknown, is not one of this version, or has no scene in it.
     """
-    if split is None:
-        return set(scenes)
     own = own_splits(folder)
+    if split is None or (split == "all" and "all" not in own):
+        return set(scenes)
     if split in own:
         chosen = set(own[split]) & set(scenes)
     elif split in OFFICIAL:
@@ -55,8 +55,8 @@ def scenes_of_split(folder: Path, split: str | None, scenes: Sequence[str]) -> s
         chosen = {name for name in scenes if _is_in_official(name, split)}
     else:
         raise InputError(
-            f"there is no split {split}; take one of {', '.join([*OFFICIAL, *own])} or add it to "
-            f"{folder / 'splits.json'}"
+            f"there is no split {split}; take one of {', '.join([*OFFICIAL, *own, 'all'])}, or add "
+            f"it to {folder / 'splits.json'}"
         )
     if not chosen:
         raise InputError(f"none of the {len(scenes)} scenes of {folder} is in split {split}")

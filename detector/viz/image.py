@@ -83,6 +83,33 @@ def draw_image(
     return image
 
 
+def draw_images(
+    sample: Sample,
+    classes: Sequence[str],
+    path: str | Path | None = None,
+    detections: Detections | None = None,
+    *,
+    min_score: float = 0.0,
+    columns: int = 3,
+) -> Image.Image:
+    """All of the frame's pictures as `draw_image` draws them, `columns` in a row, each under its
+    camera's name; raises as that."""
+    pictures = [
+        draw_image(
+            sample, classes, None, detections, camera=i, min_score=min_score, title=camera.name
+        )
+        for i, camera in enumerate(sample.cameras)
+    ] or [draw_image(sample, classes)]
+    width, height = max(p.width for p in pictures), max(p.height for p in pictures)
+    columns = min(columns, len(pictures))
+    whole = Image.new("RGB", (width * columns, height * -(-len(pictures) // columns)))
+    for i, picture in enumerate(pictures):
+        whole.paste(picture, (i % columns * width, i // columns * height))
+    if path is not None:
+        save_png(whole, path)
+    return whole
+
+
 def _draw_marks(
     draw: ImageDraw.ImageDraw, camera: Camera, kind: Marks
 ) -> list[tuple[tuple[float, float], str, tuple[int, int, int]]]:

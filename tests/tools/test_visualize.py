@@ -9,19 +9,21 @@ from detector.cli import run_tool
 from detector.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.writers.kitti import write_kitti
+from tests.writers.nuscenes import token, write_nuscenes
 
 RESULT = "Car -1 -1 0 600 170 700 220 1.5 1.6 3.9 2 1.7 15 0.3 0.9\n"
 
 
 @pytest.fixture
 def visualize(monkeypatch):
-    """Runs the tool on KITTI with arguments and returns its exit status."""
+    """Runs the tool with arguments, on KITTI by default, and returns its exit status."""
     spec = spec_from_file_location("visualize", REPOSITORY / "tools" / "visualize.py")
     tool = module_from_spec(spec)
     spec.loader.exec_module(tool)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["visualize.py", "kitti", *map(str, arguments)])
+        dataset = () if arguments[0] == "nuscenes" else ("kitti",)
+        monkeypatch.setattr(sys, "argv", ["visualize.py", *dataset, *map(str, arguments)])
         with pytest.raises(SystemExit) as exit:
             run_tool(tool.main)
         return exit.value.code
@@ -136,3 +138,15 @@ def test_augmentations_do_not_fit_one_file(visualize, root, tmp_path, capsys):
     arguments = ("--root", root, "--frame", "000000", "--augment", "--out", tmp_path / "a.png")
     assert visualize(*arguments) == 2
     assert "give a folder" in capsys.readouterr().err
+
+
+def test_a_key_frame_of_nuscenes_is_drawn_from_above_and_by_its_cameras(visualize, tmp_path):
+    write_nuscenes(tmp_path, sensor_files=True, samples_per_scene=2)
+    common = ("nuscenes", "--root", tmp_path, "--version", "v1.0-mini", "--kinds", "bev", "image")
+    frame = token("scene-0103", "sample", 1)
+    out = tmp_path / "pictures"
+    assert visualize(*common, "--frame", frame, "--sensors", "lidar", "radar", "--out", out) == 0
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [f"{frame}_bev.png", f"{frame}_image.png"]
+    with Image.open(out / names[1]) as mosaic:
+        assert mosaic.size == (3 * 64, 2 * 36)

@@ -249,6 +249,32 @@ def test_detections_without_velocity_stand_still(root, tmp_path):
     assert not any("moving" in box["attribute_name"] for box in boxes)
 
 
+def test_a_result_file_is_read_back_as_detections(root, tmp_path):
+    data = dataset(root, classes=("car", "pedestrian", "barrier"))
+    detections = perfect_detections(data)
+    data.write_results(detections, tmp_path)
+    for expected in detections:
+        found = data.read_results(tmp_path / "results.json", expected.frame_id)
+        assert found.frame_id == expected.frame_id
+        torch.testing.assert_close(found.scores, expected.scores)
+        torch.testing.assert_close(found.labels, expected.labels)
+        torch.testing.assert_close(found.boxes[:, :6], expected.boxes[:, :6], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            found.boxes[:, 7:].nan_to_num(), expected.boxes[:, 7:].nan_to_num(), atol=1e-4, rtol=0
+        )
+        turned = found.boxes[:, 6] - expected.boxes[:, 6]
+        torch.testing.assert_close(turned.cos(), torch.ones(len(turned)))
+    one = data.only(data.frame_ids[2:3])
+    assert len(one) == 1 and one[0].frame_id == data.frame_ids[2]
+    assert len(one.read_results(tmp_path / "results.json", one.frame_ids[0])) == len(detections[2])
+    with pytest.raises(InputError, match="sample nobody is not in split mini_train"):
+        data.only(["nobody"])
+
+
+def test_all_is_a_split(root):
+    assert len(dataset(root, "all")) == 8
+
+
 def test_detections_must_cover_the_split_once(root):
     data = dataset(root)
     detections = perfect_detections(data)

@@ -1,12 +1,14 @@
 """Boxes on a camera's picture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from detector.errors import InputError
 from detector.records import Camera, Detections, Sample
-from detector.viz.image import draw_image, project_segment
+from detector.viz.image import draw_image, draw_images, project_segment
 from detector.viz.style import class_color
 
 # Looks along +x; 100 pixels of focal length, centre (200, 100).
@@ -67,3 +69,13 @@ def test_frames_without_the_picture_or_boxes(tmp_path):
     empty = Detections("000042", torch.zeros(0, 7), torch.zeros(0), torch.zeros(0).long())
     assert draw_image(frame([]), ("Car",), tmp_path / "a.png", empty).size == (400, 200)
     assert (tmp_path / "a.png").is_file()
+
+
+def test_all_pictures_of_a_frame_lie_side_by_side(tmp_path):
+    cameras = tuple(replace(CAMERA, name=f"camera {i}") for i in range(4))
+    sample = frame([[10, 2, 0, 2, 2, 2, 0]], cameras=cameras)
+    whole = draw_images(sample, ("Car",), tmp_path / "a.png")
+    width, height = CAMERA.image.shape[1::-1]
+    assert whole.size == (3 * width, 2 * height) and (tmp_path / "a.png").is_file()
+    with pytest.raises(InputError, match="has 0 pictures"):
+        draw_images(frame([], cameras=()), ("Car",))
