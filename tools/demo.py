@@ -39,27 +39,34 @@ def main() -> int:
     out: Path = arguments.out
     data, run = out / "kitti", out / "run"
     frames, validation = (4, 2) if arguments.quick else (FRAMES, VALIDATION_FRAMES)
-    options = [f"train_dataset.root={data}", f"val_dataset.root={data}"]
+    options = [
+        f"train_dataset.root={data}", f"val_dataset.root={data}",
+        f"train_transforms.0.transform.database={data / 'paste_train.db'}",
+    ]  # fmt: skip
     if arguments.quick:
         options += ["epochs=1"]
 
     step(
-        f"1/4 simulating {frames} + {validation} frames", data / "complete", arguments,
+        f"1/5 simulating {frames} + {validation} frames", data / "complete", arguments,
         "simulate.py", "kitti", "--out", data, "--frames", frames, "--val-frames", validation,
         "--seed", arguments.seed,
     )  # fmt: skip
+    step(
+        "2/5 collecting objects to paste into other frames", data / "pasted", arguments,
+        "prepare.py", "paste", CONFIG, "--cfg-options", *options,
+    )  # fmt: skip
     resume = ["--resume"] if (run / "latest.pth").exists() else []
     step(
-        "2/4 training", run / "complete", arguments,
+        "3/5 training", run / "complete", arguments,
         "train.py", CONFIG, "--work-dir", run, *resume, "--cfg-options", *options,
     )  # fmt: skip
     checkpoint = run / "best.pth"
-    print("== 3/4 evaluating", flush=True)
+    print("== 4/5 evaluating", flush=True)
     call(
         "evaluate.py", CONFIG, checkpoint, "--json", out / "figures.json",
         "--results", out / "results", "--cfg-options", *options,
     )  # fmt: skip
-    print("== 4/4 drawing", flush=True)
+    print("== 5/5 drawing", flush=True)
     pictures = draw(checkpoint, options, out / "pictures", 1 if arguments.quick else PICTURES)
     print(f"\nfigures:    {out / 'figures.json'}")
     print(f"checkpoint: {checkpoint}")
@@ -88,11 +95,18 @@ def step(title: str, marker: Path, arguments: argparse.Namespace, *command) -> N
 
 
 def call(tool: str, *arguments) -> None:
-    """Runs one of the other tools; stops where it does."""
+    """Runs one of the other tools; stops where it does. On Ctrl-C the tool ends by itself first,
+    as training saves before it does."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
-    status = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}).returncode
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        status = 130
     if status:
+        print("stopped; the same command goes on from here", flush=True)
         raise SystemExit(status)
 
 

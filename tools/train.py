@@ -34,7 +34,7 @@ def main() -> int:
     if result.finished:
         print(f"checkpoints: {work_dir}/best.pth ({config.best_metric} {result.best_score:.2f}), "
               f"{work_dir}/latest.pth")  # fmt: skip
-    return 0
+    return 130 if result.interrupted else 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ with read_base():
     from .._base_.kitti import *
     from .._base_.training import *
 
-grid.update(point_cloud_range=(0, -25.6, -3, 51.2, 25.6, 1), voxel_size=(0.1, 0.1, 0.125))
+grid.update(point_cloud_range=(0, -25.6, -3, 51.2, 25.6, 1), voxel_size=(0.1, 0.1, 0.1))
 train_dataset.update(root="demo/kitti")
 val_dataset.update(root="demo/kitti")
 train_transforms = [
@@ -35,7 +35,7 @@ train_transforms = [
             type=GroundTruthPaste,
             database="demo/kitti/paste_train.db",
             classes=classes,
-            counts=dict(Car=12, Pedestrian=8, Cyclist=4),
+            counts=dict(Car=8, Cyclist=3),
         ),
     ),
     dict(type=RandomFlip),
@@ -46,15 +46,16 @@ train_transforms = [
 model = dict(
     type=CenterPoint,
     point_channels=4,
+    norm_momentum=0.03,
     encoder=dict(factory=OffsetVoxelEncoder),
     backbone=dict(
         factory=SparseEncoder,
         channels=(16, 16, 32, 32),
         layers=(1, 1, 1, 1),
-        out_channels=64,
-        focal_stages=(2, 3),
+        out_channels=32,
+        focal_stages=(3,),
         # Only voxels that are found important dilate, so that the cost stays with the objects.
-        focal=dict(top_k=False, foreground_prior=0.02),
+        focal=dict(top_k=False, foreground_prior=0.1),
     ),
     bev=dict(
         factory=SecondBEV,
@@ -81,5 +82,6 @@ epochs = 12
 batch_size = 2
 precision = "auto"
 workers = 0
-optimizer.update(lr=0.005)
+optimizer.update(lr=0.003)
+schedule.update(warmup=0.2)
 evaluate_every = 0

@@ -26,7 +26,7 @@ from detector.sparse import (
 
 
 def norm(channels: int) -> SparseBatchNorm:
-    return SparseBatchNorm(channels, eps=1e-3, momentum=0.01)
+    return SparseBatchNorm(channels, eps=1e-3)
 
 
 def subm_block(in_channels: int, out_channels: int) -> SparseSequential:

@@ -32,6 +32,8 @@ class CenterPoint(nn.Module):
         head: called with (in_channels, classes, grid, stride, shape).
         point_channels: columns of the points.
         importance_weight: factor of the focal stages' loss.
+        norm_momentum: of all batch norms' running statistics, which prediction uses; a short
+            training needs a larger one, so that they keep up with the weights.
         double_flip: predict from four mirror images of each frame, at four times the cost; the
             grid must be symmetric.
         velocity_columns: of points that have velocities (radar), their columns along x and y,
@@ -52,6 +54,7 @@ class CenterPoint(nn.Module):
         *,
         point_channels: int = 4,
         importance_weight: float = 1.0,
+        norm_momentum: float = 0.01,
         double_flip: bool = False,
         velocity_columns: tuple[int, int] | None = None,
     ):
@@ -70,6 +73,9 @@ class CenterPoint(nn.Module):
         self.head = head(self.bev.out_channels, self.classes, grid, stride, shape)
         for part in (self.bev, self.head):
             part.to(memory_format=torch.channels_last)
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                module.momentum = norm_momentum
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Named terms that training adds up: the head's and, with focal stages, `importance`."""

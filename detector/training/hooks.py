@@ -80,6 +80,7 @@ class ProgressHook(Hook):
         self.started = self.last_line = self.last_step = time.perf_counter()
         self.first_iter = runner.iter
         self.evaluation_s = 0.0
+        self.warm = False
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         self.data_s += time.perf_counter() - self.last_step
@@ -144,8 +145,12 @@ class ProgressHook(Hook):
             f"left {duration(left)}",
             flush=True,
         )
-        self.sums, self.steps, self.data_s, self.last_line = {}, 0, 0.0, now
-        self.last_step = now
+        self.sums, self.steps, self.data_s = {}, 0, 0.0
+        self.last_line = self.last_step = now
+        if not self.warm:
+            # The first steps compile kernels and fill caches; what is left takes no such time.
+            self.warm, self.started, self.first_iter = True, now, step
+            self.evaluation_s = 0.0
 
     def _append(self, record: dict[str, Any]) -> None:
         with open(self.work_dir / "metrics.jsonl", "a", encoding="utf-8") as file:

@@ -306,12 +306,14 @@ class StopOnSignal:
 
     def __init__(self, loop: TrainLoop):
         self.loop = loop
+        self.signal: int | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> StopOnSignal:
         self.previous = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous[number] = signal.signal(number, self._ask)
+        return self
 
     def __exit__(self, *error) -> None:
         for number, handler in self.previous.items():
@@ -320,5 +322,5 @@ class StopOnSignal:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.loop.stop_requested:
             raise KeyboardInterrupt
-        self.loop.stop_requested = True
+        self.loop.stop_requested, self.signal = True, number
         print("\nstopping after this step; once more stops at once", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ class TrainingResult:
     """Holds `latest.pth`, `best.pth`, `metrics.jsonl` and `tensorboard/`."""
     finished: bool
     """False if it was stopped; it can go on with `resume`."""
+    interrupted: bool
+    """Whether Ctrl-C stopped it, and not a scheduler's SIGTERM."""
     best_score: float | None
     """Best value of the config's `best_metric`."""
 
@@ -111,8 +114,15 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
         runner, loader, batches, config.epochs, evaluate_now, config.evaluate_every, checkpoints
     )
     runner.use_loop(loop)
+    if rank == 0:
+        weights = sum(p.numel() for p in model.parameters())
+        print(
+            f"{config.path.stem}: {weights:,} weights, {len(frames)} frames, {batches.batches} "
+            f"steps an epoch, {config.epochs} epochs, on {processes} x {device.type}",
+            flush=True,
+        )
     try:
-        with StopOnSignal(loop):
+        with StopOnSignal(loop) as stop:
             runner.train()
     except Stopped:
         if rank == 0:
@@ -121,8 +131,9 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
                 f"{checkpoints.latest}; go on with the same command and --resume",
                 flush=True,
             )
-        return TrainingResult(work_dir, False, checkpoints.best_score)
-    return TrainingResult(work_dir, True, checkpoints.best_score)
+        interrupted = stop.signal == signal.SIGINT
+        return TrainingResult(work_dir, False, interrupted, checkpoints.best_score)
+    return TrainingResult(work_dir, True, False, checkpoints.best_score)
 
 
 # What mmengine's Runner does on its own and ours does otherwise.

@@ -106,7 +106,7 @@ def test_ctrl_c_saves_and_resuming_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         stop_after(patch, steps)
         stopped = train(config, tmp_path)
-    assert not stopped.finished
+    assert not stopped.finished and stopped.interrupted
     assert "--resume" in capsys.readouterr().out
     assert load_checkpoint(tmp_path / "latest.pth")["iteration"] == steps
     assert train(config, tmp_path, resume=True).finished
