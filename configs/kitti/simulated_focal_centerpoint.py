@@ -13,6 +13,7 @@ from datasets.augment import (
     GroundTruthPaste,
     RandomFlip,
     RangeFilter,
+    VisibleBoxes,
 )
 from detector.models.backbones import SparseEncoder
 from detector.models.bev import SecondBEV
@@ -36,8 +37,10 @@ train_transforms = [
             database="demo/kitti/paste_train.db",
             classes=classes,
             counts=dict(Car=8, Cyclist=3),
+            min_points=15,
         ),
     ),
+    dict(type=VisibleBoxes, min_points=5),
     dict(type=RandomFlip),
     dict(type=GlobalRotation, max_angle=0.4),
     dict(type=GlobalScaling, low=0.95, high=1.05),

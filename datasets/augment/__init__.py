@@ -12,6 +12,7 @@ from datasets.augment.motion import move_sample
 from datasets.augment.objects import ObjectNoise
 from datasets.augment.paste import GroundTruthPaste
 from datasets.augment.transform import Transform
+from datasets.augment.visible import VisibleBoxes
 from datasets.augment.world import (
     GlobalRotation,
     GlobalScaling,
@@ -34,5 +35,6 @@ __all__ = [
     "RandomFlip",
     "RangeFilter",
     "Transform",
+    "VisibleBoxes",
     "move_sample",
 ]

@@ -6,6 +6,7 @@ processes changes no frame.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -141,7 +142,7 @@ class Batches:
             collate_fn=_collate,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
-            worker_init_fn=_one_thread if workers else None,
+            worker_init_fn=_start_worker if workers else None,
             **options,
         )
 
@@ -155,8 +156,12 @@ class Batches:
             yield batch
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    """One thread each; Ctrl-C is the main process's to act on, and SIGTERM ends a worker even
+    where the main process has a handler of its own, which a fork would inherit."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def training_batches(

@@ -114,6 +114,26 @@ def test_ctrl_c_saves_and_resuming_ends_with_the_same_bits(
 
 
 @pytest.mark.slow
+def test_ctrl_c_at_the_terminal_saves_with_workers_too(tmp_path):
+    code = (
+        "import sys; from detector.config import load_config; from detector.training import train;"
+        f"train(load_config({str(TOY)!r}, ['workers=2', 'epochs=500', 'keep_checkpoints=1']),"
+        "sys.argv[1])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not (tmp_path / "latest.pth").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.count("stopping after this step") == 1 and "--resume" in out
+    assert load_checkpoint(tmp_path / "latest.pth")["iteration"] >= 3
+
+
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_bits(finished, tmp_path):
     code = (
         "import sys; from detector.config import load_config; from detector.training import train;"
