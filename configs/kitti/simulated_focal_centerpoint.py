@@ -36,7 +36,7 @@ train_transforms = [
             type=GroundTruthPaste,
             database="demo/kitti/paste_train.db",
             classes=classes,
-            counts=dict(Car=8, Cyclist=3),
+            counts=dict(Car=15, Pedestrian=8, Cyclist=5),
             min_points=15,
         ),
     ),
@@ -53,24 +53,24 @@ model = dict(
     encoder=dict(factory=OffsetVoxelEncoder),
     backbone=dict(
         factory=SparseEncoder,
-        channels=(16, 16, 32, 32),
-        layers=(1, 1, 1, 1),
-        out_channels=32,
+        channels=(16, 16, 32),
+        layers=(1, 1, 1),
+        out_channels=16,
         focal_stages=(3,),
         # Only voxels that are found important dilate, so that the cost stays with the objects.
         focal=dict(top_k=False, foreground_prior=0.1),
     ),
     bev=dict(
         factory=SecondBEV,
-        channels=(64,),
-        layers=(4,),
-        strides=(1,),
-        upsample_channels=(64,),
-        upsample_strides=(1,),
+        channels=(32, 64),
+        layers=(1, 3),
+        strides=(1, 2),
+        upsample_channels=(32, 32),
+        upsample_strides=(1, 2),
     ),
     head=dict(
         factory=CenterHead,
-        shared_channels=64,
+        shared_channels=32,
         hidden_channels=16,
         quality_weight=0.5,
         diou_weight=2.0,
@@ -81,10 +81,10 @@ model = dict(
     ),
 )
 cache_frames = True
-epochs = 12
+epochs = 16
 batch_size = 2
 precision = "auto"
 workers = 0
-optimizer.update(lr=0.003)
+optimizer.update(lr=0.004)
 schedule.update(warmup=0.2)
 evaluate_every = 0
