@@ -57,7 +57,7 @@ def read_objects(path: Path | str) -> ObjectTable:
             if rows:
                 numbers.append(np.array([row[0] for row in rows]))
                 integers.append(np.array([row[1] for row in rows], np.int64))
-    except (DecodeError, WireError) as error:
+    except (DecodeError, UnicodeDecodeError, WireError) as error:
         raise InputError(
             f"{path}: not a serialized waymo.open_dataset.Objects message ({error}); give a .bin "
             f"file as the official tools write it"

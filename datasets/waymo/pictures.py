@@ -21,7 +21,7 @@ def camera_of(shot: CameraShot) -> Camera:
         InputError: no picture that can be decoded.
     """
     encoded = np.frombuffer(shot.jpeg, np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if len(encoded) else None
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
     if image is None:
         raise InputError(
             f"the picture of camera {CAMERAS[shot.camera]} can't be decoded; the file is damaged: "
@@ -30,7 +30,7 @@ def camera_of(shot: CameraShot) -> Camera:
     focal_u, focal_v, center_u, center_v = shot.intrinsics[:4]
     return Camera(
         name=CAMERAS[shot.camera],
-        image=image,
+        image=np.ascontiguousarray(image[..., ::-1]),  # from BGR
         camera_from_ego=(OURS_FROM_WAYMO @ inverse_rigid(shot.vehicle_from_camera)).astype(
             np.float32
         ),

@@ -81,7 +81,7 @@ class SegmentV1:
                     if len(zone.x) == len(zone.y) >= 3
                 ),
             )
-        except (DecodeError, WireError) as error:
+        except (DecodeError, UnicodeDecodeError, WireError) as error:
             raise InputError(
                 f"{self.path}: frame {time_us} can't be decoded: {error}; download or write the "
                 f"file again"
@@ -138,7 +138,7 @@ def _read_head(path: Path, span: RecordSpan, number: int) -> tuple[str, int, np.
             raise WireError("segment, time or pose is missing")
         name = context_class.FromString(found[1]).name
         pose = _transform(transform_class.FromString(found[3]), "its pose")
-    except (DecodeError, WireError) as error:
+    except (DecodeError, UnicodeDecodeError, WireError) as error:
         raise InputError(
             f"{path}: record {number} is no frame of the Waymo Open Dataset ({error}); is it a "
             f"file of the perception data set, whole and undamaged?"

@@ -105,7 +105,7 @@ def _column(values: list, kind):
     content = np.concatenate([np.zeros(0, np.float64), *given])
     return pyarrow.ListArray.from_arrays(
         pyarrow.array(np.cumsum([0, *lengths]), pyarrow.int32()),
-        pyarrow.array(content.astype(kind.value_type.to_pandas_dtype())),
+        pyarrow.array(content).cast(kind.value_type),
         mask=pyarrow.array([v is None for v in values]),
     )
 
@@ -220,7 +220,8 @@ def _frame_tables(frame: WaymoFrame) -> dict[str, tuple[str, list[dict[str, Any]
 
 
 def _image_cells(images: Sequence[np.ndarray]) -> dict[str, Any]:
-    cells: dict[str, Any] = {}
+    # Lists of a fixed length must not be absent: pyarrow before 23 can't read those.
+    cells: dict[str, Any] = {"range_image_return2.shape": [0, 0, 0]}
     for echo, image in enumerate(images, 1):
         cells[f"range_image_return{echo}.values"] = image
         cells[f"range_image_return{echo}.shape"] = list(image.shape)
