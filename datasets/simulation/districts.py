@@ -55,27 +55,27 @@ _SETTS = ((0.42, 0.38, 0.36), Material.PAVING)
 DISTRICTS: dict[str, District] = {
     "residential": District(
         share=0.42, half_width=(2.3, 3.4), pavement=(1.5, 2.4), lanes=(2,), speed=(5, 9),
-        parked=(0.05, 0.75), spacing=(60, 180), walkers=(0, 2.5), cyclists=(0, 3), furniture=11,
+        parked=(0.05, 0.75), spacing=(60, 180), walkers=(0, 2.5), cyclists=(0, 4), furniture=11,
         trees=0.35, kerb=0.10, hilliness=1.0, plots=_LAWN, paving=_SLABS,
         pieces={"house": 0.34, "garden": 0.20, "wall": 0.10, "fence": 0.10, "garage": 0.08,
                 "yard": 0.08, "grove": 0.10},
     ),
     "city": District(
         share=0.24, half_width=(2.8, 3.9), pavement=(2.2, 4.5), lanes=(2, 2, 4), speed=(6, 11),
-        parked=(0.1, 0.8), spacing=(30, 100), walkers=(1, 7), cyclists=(0.5, 5), furniture=9,
+        parked=(0.1, 0.8), spacing=(30, 100), walkers=(1, 7), cyclists=(0.5, 6), furniture=9,
         trees=0.35, kerb=0.13, hilliness=0.6, plots=_GRAVEL, paving=_SLABS,
         pieces={"block": 0.56, "shops": 0.24, "yard": 0.08, "car_park": 0.06, "grove": 0.06},
     ),
     "road": District(
         share=0.22, half_width=(3.2, 4.4), pavement=(1.6, 3.0), lanes=(2, 4, 4), speed=(9, 16),
-        parked=(0.0, 0.12), spacing=(28, 100), walkers=(0, 1), cyclists=(0, 2), furniture=13,
+        parked=(0.0, 0.12), spacing=(28, 100), walkers=(0, 1), cyclists=(0, 3), furniture=13,
         trees=0.6, kerb=0.12, hilliness=1.3, plots=_LAWN, paving=_SLABS,
         pieces={"grove": 0.38, "verge": 0.20, "rail": 0.12, "car_park": 0.12, "wall": 0.08,
                 "block": 0.10},
     ),
     "pedestrian_zone": District(
         share=0.12, half_width=(3.0, 5.5), pavement=(2.0, 3.5), lanes=(1,), speed=(2, 3.5),
-        parked=(0.0, 0.05), spacing=(200, 400), walkers=(8, 24), cyclists=(1, 9), furniture=9,
+        parked=(0.0, 0.05), spacing=(200, 400), walkers=(8, 22), cyclists=(2, 12), furniture=9,
         trees=0.25, kerb=0.025, hilliness=0.4, plots=_GRAVEL, paving=_SETTS,
         pieces={"shops": 0.66, "block": 0.20, "yard": 0.07, "grove": 0.07},
     ),

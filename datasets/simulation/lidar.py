@@ -40,6 +40,8 @@ class LidarModel:
     rate_hz: float = 10.0
     gains: tuple[float, ...] = ()
     """How strong each beam's intensity comes out, about 1; empty for alike."""
+    biases_m: tuple[float, ...] = ()
+    """How much too far each beam measures, what calibration leaves; empty for nothing."""
     lowest_clear_deg: tuple[float, ...] = ()
     """Below these elevations the scanner's own car is in the way, in even sectors of azimuth,
     counter-clockwise from +x; empty for nowhere."""
@@ -86,11 +88,12 @@ def _hdl_64e() -> LidarModel:
         ),
         heights_m=np.concatenate([np.linspace(0.209, 0.198, 32), np.linspace(0.126, 0.116, 32)]),
         columns=2160,
-        range_noise_m=0.015,
+        range_noise_m=0.018,
         maximum_range_m=80.0,
         minimum_range_m=1.0,
         reach_m=170.0,
         mounting_height_m=1.73,
+        biases_m=tuple(rng.normal(0, 0.010, 64)),
         gains=(*rng.uniform(0.85, 1.15, 32), *rng.uniform(0.25, 1.25, 32)),
         lowest_clear_deg=(
             -23.0, -24.3, -25, -25, -25, -25, -25, -25, -21.5, -20.5, -18.5, -17.5, -17.5, -18.0,
@@ -167,9 +170,11 @@ def scan(
     rays = _world_rays(lidar, world_from_lidar, world_from_lidar_end)
     echoes = measure(lidar, scene, snapshot, rays, rng)
     seen = echoes.seen & lidar.clear
-    local, place = lidar.rays[seen], echoes.distance_m[seen, None]
-    points = local[:, :3] + place * local[:, 3:]
     ring = np.repeat(np.arange(lidar.beams, dtype=np.int32), lidar.columns)[seen]
+    local, distance = lidar.rays[seen], echoes.distance_m[seen]
+    if lidar.biases_m:
+        distance = distance + np.array(lidar.biases_m, np.float32)[ring]
+    points = local[:, :3] + distance[:, None] * local[:, 3:]
     shown = echoes.intensity[seen]
     if lidar.gains:
         shown = np.clip(shown * np.array(lidar.gains, np.float32)[ring], 0.0, 0.99)

@@ -39,6 +39,8 @@ class Person:
     """Double steps a second."""
     phase: float
     """Of the step at time 0, radians."""
+    slack: tuple[float, float]
+    """How much longer and wider than the body its box is drawn, metres."""
 
     def posed(self, time_s: float) -> Mesh:
         """Standing or walking at a time, the middle of the gait's box over the origin."""
@@ -61,9 +63,11 @@ class Person:
 
     @cached_property
     def walking_size(self) -> tuple[float, float, float]:
-        """Length, width, height of a box that holds the whole gait, as annotators draw it."""
+        """Length, width, height of a box that holds the whole gait with some slack, as
+        annotators draw it."""
         low, high = self._reach
-        return (*(high - low)[:2].tolist(), float(high[2]))
+        length, width = (high - low)[:2] + self.slack
+        return float(length), float(width), float(high[2])
 
     @cached_property
     def _reach(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +137,7 @@ def draw_person(rng: np.random.Generator, walking: bool) -> Person:
     dress = [rng.uniform(0.03, 0.85) * _hue(rng) for _ in range(3)]
     return Person(
         height=float(height),
-        girth=float(np.clip(rng.normal(1.18, 0.13), 0.95, 1.55)),
+        girth=float(np.clip(rng.normal(1.10, 0.11), 0.9, 1.45)),
         skin=SKINS[rng.choice(3, p=(0.75, 0.15, 0.10))],
         hair=HAIRS[rng.integers(len(HAIRS))],
         top=tuple(dress[0]),
@@ -143,6 +147,7 @@ def draw_person(rng: np.random.Generator, walking: bool) -> Person:
         swing=float(rng.uniform(0.34, 0.52)) if walking else 0.0,
         stride_hz=float(rng.uniform(0.8, 1.0)),
         phase=float(rng.uniform(0, 2 * np.pi)),
+        slack=tuple(rng.uniform(0, (0.18, 0.12)) + (0.0 if walking else 0.08)),
     )
 
 

@@ -25,7 +25,7 @@ BEHIND, AHEAD = 75.0, 115.0
 """How far a street reaches behind the first and ahead of the last place of the drive."""
 _TRACK_STEP_S = 0.25
 PARKING_WIDTH = 2.05
-_CROWDED = 42.0
+_CROWDED = 36.0
 """Traffic thins out this far ahead of the drive's end."""
 
 
