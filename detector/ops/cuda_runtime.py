@@ -1,0 +1,276 @@
+"""CUDA C++ kernels from source files, compiled when first used by NVRTC and launched by the driver.
+
+Both libraries come with torch's CUDA wheels and the driver; they are called through `ctypes`, so
+no compiler, no toolkit and no further Python package is needed, with any torch from 2.4 on.
+Machine code is kept on disk for each GPU architecture and source, in `FOCAL3D_CACHE`, or
+`focal3d/` in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import struct
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from detector.errors import InputError
+
+Define = int | str
+_CUBIN_KEY = "focal3d kernels 1"
+_MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
+
+
+class Kernel:
+    """One `extern "C" __global__` function.
+
+    Args:
+        path: the source file.
+        name: of the function.
+        signature: one letter a parameter, as in `struct`: P a pointer, i an int, f a float.
+            Tensors may be given for P; None is a null pointer.
+        defines: macros.
+        shared_bytes: of dynamic shared memory.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        signature: str,
+        defines: Mapping[str, Define] | None = None,
+        shared_bytes: int = 0,
+    ):
+        self.path = path
+        self.name = name
+        self.defines = dict(defines or {})
+        self.shared_bytes = shared_bytes
+        self._parameters = struct.Struct(signature)
+        self._pointers = [position for position, kind in enumerate(signature) if kind == "P"]
+        self._buffer = ctypes.create_string_buffer(self._parameters.size)
+        self._size = ctypes.c_size_t(self._parameters.size)
+        self._extra = (ctypes.c_void_p * 5)(
+            _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
+            _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
+        )  # fmt: skip
+        self._functions: dict[int, ctypes.c_void_p] = {}
+
+    def __call__(self, grid: Sequence[int], threads: int, *arguments, device: int) -> None:
+        """Starts it on the current stream of `device`; `grid` has one to three sizes."""
+        function = self._functions.get(device)
+        if function is None:
+            function = self._load(device)
+        values = list(arguments)
+        for position in self._pointers:
+            value = values[position]
+            values[position] = 0 if value is None else value.data_ptr()
+        # Nobody else runs between filling the buffer and the launch: `PyDLL` holds the GIL.
+        self._parameters.pack_into(self._buffer, 0, *values)
+        x, y, z = (*grid, 1, 1)[:3]
+        stream = torch._C._cuda_getCurrentRawStream(device)
+        _check(
+            _driver().cuLaunchKernel(
+                function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
+            ),
+            self.name,
+        )
+
+    def _load(self, device: int) -> ctypes.c_void_p:
+        with torch.cuda.device(device):
+            torch.cuda.current_stream().synchronize()  # makes the context current
+            module = _module(self.path, tuple(sorted(self.defines.items())), device)
+            function = ctypes.c_void_p()
+            _check(
+                _driver().cuModuleGetFunction(ctypes.byref(function), module, self.name.encode()),
+                self.name,
+            )
+            if self.shared_bytes > 48 << 10:
+                _check(
+                    _driver().cuFuncSetAttribute(
+                        function, _MAX_DYNAMIC_SHARED_MEMORY, self.shared_bytes
+                    ),
+                    self.name,
+                )
+        self._functions[device] = function
+        return function
+
+    def attributes(self, device: int) -> dict[str, int]:
+        """Registers a thread and bytes of local memory, for tuning."""
+        function = self._functions.get(device) or self._load(device)
+        found = {}
+        for name, number in (("registers", 4), ("local_bytes", 3), ("shared_bytes", 1)):
+            value = ctypes.c_int()
+            _check(
+                _driver().cuFuncGetAttribute(ctypes.byref(value), number, function), self.name
+            )
+            found[name] = value.value
+        return found
+
+
+def compile_source(path: Path, defines: Mapping[str, Define], architecture: str) -> bytes:
+    """Machine code (`sm_90`) or PTX (`compute_90`) of a source file. Needs no GPU.
+
+    Raises:
+        InputError: NVRTC is not installed.
+        RuntimeError: the source does not compile; the message is the compiler's.
+    """
+    return _compile(path.read_text(), path.name, tuple(sorted(defines.items())), architecture)
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    if "FOCAL3D_CACHE" in os.environ:
+        return Path(os.environ["FOCAL3D_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "focal3d"
+
+
+@functools.cache
+def multiprocessors(device: int) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@functools.cache
+def shared_memory_limit(device: int) -> int:
+    """Bytes of shared memory that one block may have."""
+    major, minor = torch.cuda.get_device_capability(device)
+    known = {(8, 0): 163, (8, 7): 163, (9, 0): 227, (10, 0): 227, (10, 3): 227}
+    return known.get((major, minor), 99) << 10
+
+
+@functools.cache
+def _module(path: Path, defines: tuple, device: int) -> ctypes.c_void_p:
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        raise InputError(
+            f"GPU {device} has compute capability {major}.{minor}; the GPU kernels need 8.0 or "
+            f"later (Ampere); use device 'cpu'"
+        )
+    image = _cached_code(path, defines, f"{major}{minor}")
+    module = ctypes.c_void_p()
+    _check(_driver().cuModuleLoadData(ctypes.byref(module), image), path.name)
+    return module
+
+
+def _cached_code(path: Path, defines: tuple, capability: str) -> bytes:
+    source = path.read_text()
+    key = hashlib.sha256(
+        repr((_CUBIN_KEY, source, defines, capability, torch.version.cuda)).encode()
+    ).hexdigest()[:32]
+    file = cache_folder() / f"{path.stem}_sm{capability}_{key}.cubin"
+    with suppress(OSError):
+        return file.read_bytes()
+    newest = max((arch for arch in _architectures()), default=int(capability))
+    target = f"sm_{capability}" if int(capability) <= newest else f"compute_{newest}"
+    image = _compile(source, path.name, defines, target)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as partial:
+            partial.write(image)
+        os.replace(partial.name, file)
+    except OSError as error:
+        warnings.warn(
+            f"compiled kernels can't be kept in {file.parent} ({error.strerror}) and will be "
+            f"compiled again by every process; set FOCAL3D_CACHE to a folder you may write to",
+            stacklevel=2,
+        )
+    return image
+
+
+def _compile(source: str, name: str, defines: tuple, architecture: str) -> bytes:
+    nvrtc = _nvrtc()
+    program = ctypes.c_void_p()
+    options = [
+        f"--gpu-architecture={architecture}", "-std=c++17", "--fmad=true", "-default-device",
+        *(f"-D{key}={value}" for key, value in defines),
+    ]  # fmt: skip
+    encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    created = nvrtc.nvrtcCreateProgram(
+        ctypes.byref(program), source.encode(), name.encode(), 0, None, None
+    )
+    try:
+        if created or nvrtc.nvrtcCompileProgram(program, len(options), encoded):
+            raise RuntimeError(f"{name} does not compile for {architecture}:\n{_log(program)}")
+        kind = "CUBIN" if architecture.startswith("sm_") else "PTX"
+        size = ctypes.c_size_t()
+        getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
+        image = ctypes.create_string_buffer(size.value)
+        getattr(nvrtc, f"nvrtcGet{kind}")(program, image)
+        return image.raw
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _log(program: ctypes.c_void_p) -> str:
+    size = ctypes.c_size_t()
+    _nvrtc().nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    text = ctypes.create_string_buffer(max(size.value, 1))
+    _nvrtc().nvrtcGetProgramLog(program, text)
+    return text.value.decode(errors="replace")
+
+
+@functools.cache
+def _architectures() -> tuple[int, ...]:
+    nvrtc, count = _nvrtc(), ctypes.c_int()
+    nvrtc.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    found = (ctypes.c_int * count.value)()
+    nvrtc.nvrtcGetSupportedArchs(found)
+    return tuple(found)
+
+
+@functools.cache
+def _nvrtc() -> ctypes.CDLL:
+    major = (torch.version.cuda or "").split(".")[0]
+    names = [f"libnvrtc.so.{major}"] if major else []
+    folders = [Path(entry) / "nvidia" for entry in sys.path if entry]
+    files = [
+        file
+        for folder in folders
+        for pattern in ("*/lib/libnvrtc.so.*", "*/*/lib/libnvrtc.so.*")
+        for file in sorted(folder.glob(pattern))
+        if re.fullmatch(rf"libnvrtc\.so\.{major or '[0-9]+'}(\.[0-9.]+)?", file.name)
+    ]
+    for candidate in [*names, *map(str, files), "libnvrtc.so"]:
+        with suppress(OSError):
+            return ctypes.CDLL(candidate)
+    raise InputError(
+        f"the CUDA kernels can't be compiled: NVRTC (libnvrtc.so.{major or '*'}) was not found; "
+        f"install it with `pip install nvidia-cuda-nvrtc{'-cu12' if major == '12' else ''}`, or "
+        f"use device 'cpu'"
+    )
+
+
+@functools.cache
+def _driver() -> ctypes.PyDLL:
+    try:
+        driver = ctypes.PyDLL("libcuda.so.1")
+    except OSError as error:
+        raise InputError(
+            f"the NVIDIA driver (libcuda.so.1) can't be loaded ({error}); install it, or use "
+            f"device 'cpu'"
+        ) from None
+    unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
+    driver.cuLaunchKernel.argtypes = [pointer, *[unsigned] * 7, pointer, pointer, pointer]
+    driver.cuModuleGetFunction.argtypes = [pointer, pointer, ctypes.c_char_p]
+    driver.cuModuleLoadData.argtypes = [pointer, ctypes.c_char_p]
+    driver.cuFuncSetAttribute.argtypes = [pointer, ctypes.c_int, ctypes.c_int]
+    driver.cuFuncGetAttribute.argtypes = [pointer, ctypes.c_int, pointer]
+    driver.cuGetErrorString.argtypes = [ctypes.c_int, pointer]
+    return driver
+
+
+def _check(status: int, what: str) -> None:
+    if status:
+        text = ctypes.c_char_p()
+        _driver().cuGetErrorString(status, ctypes.byref(text))
+        raise RuntimeError(f"CUDA: {what}: {(text.value or b'unknown error').decode()}")

@@ -1,0 +1,332 @@
+// The bitmap index on a GPU. One bit a cell in 32-bit words along x: cell (b, z, y, x) is bit
+// x % 32 of word ((b * Z + z) * Y + y) * W + x / 32, W = ceil(X / 32). rank[word] is the row of the
+// word's first set bit, and means nothing where the word is 0.
+//
+// Counts stay on the GPU: `count` points to the number of rows that hold anything; launches may
+// cover more. Where a capacity is given, rows beyond it are not written; the count says how many
+// there are.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+struct Grid { int z, y, x, words; };  // cells along each axis, words a line
+
+__device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
+
+// Sets the bits of coordinates inside the grid; rows with b < 0 don't count. `outside` (may be
+// null) becomes 1 where another row lies outside the grid or the batch, and `unsorted` where a row
+// does not come after the one before it.
+extern "C" __global__ void mark(
+    const int4* coordinates, const int* count, int capacity, u32* words, int batch,
+    int Z, int Y, int X, int W, int* outside, int* unsorted) {
+  int n = count ? min(*count, capacity) : capacity;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  int4 c = coordinates[i];
+  if (c.x < 0) { if (outside) *outside = 1; return; }
+  if (c.x >= batch || c.y < 0 || c.y >= Z || c.z < 0 || c.z >= Y || c.w < 0 || c.w >= X) {
+    if (outside) *outside = 1;
+    return;
+  }
+  Grid g{Z, Y, X, W};
+  atomicOr(&words[(long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5)], 1u << (c.w & 31));
+  if (unsorted && i > 0) {
+    int4 p = coordinates[i - 1];
+    bool after = c.x != p.x ? c.x > p.x : c.y != p.y ? c.y > p.y : c.z != p.z ? c.z > p.z : c.w > p.w;
+    if (!after) *unsorted = 1;
+  }
+}
+
+// Sets the bits of cells of a strided convolution's output whose window holds a voxel.
+extern "C" __global__ void mark_windows(
+    const int4* coordinates, const int* count, int capacity, u32* words,
+    int Z, int Y, int X, int W,
+    int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
+  int n = min(*count, capacity);
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  int4 c = coordinates[i];
+  Grid g{Z, Y, X, W};
+  for (int a = 0; a < kz; a++) {
+    int z = c.y + pz - a * dz;
+    if (z < 0 || z % sz) continue;
+    z /= sz;
+    if (z >= Z) continue;
+    for (int b = 0; b < ky; b++) {
+      int y = c.z + py - b * dy;
+      if (y < 0 || y % sy) continue;
+      y /= sy;
+      if (y >= Y) continue;
+      u32* line = words + (long long)line_of(g, c.x, z, y) * W;
+      int word = -1;
+      u32 bits = 0;
+      for (int d = 0; d < kx; d++) {
+        int x = c.w + px - d * dx;
+        if (x < 0 || x % sx) continue;
+        x /= sx;
+        if (x >= X) continue;
+        if ((x >> 5) != word) {
+          if (bits && (line[word] & bits) != bits) atomicOr(&line[word], bits);
+          word = x >> 5;
+          bits = 0;
+        }
+        bits |= 1u << (x & 31);
+      }
+      // Neighbours often set the same bits: a look is cheaper than an atomic.
+      if (bits && (line[word] & bits) != bits) atomicOr(&line[word], bits);
+    }
+  }
+}
+
+// Sets the bits of chosen neighbours: bit k of a row's words in `chosen` stands for offset k.
+extern "C" __global__ void mark_neighbours(
+    const int4* coordinates, const int* count, int capacity, const unsigned char* chosen, u32* words,
+    int Z, int Y, int X, int W, int kz, int ky, int kx) {
+  int n = count ? min(*count, capacity) : capacity;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  int4 c = coordinates[i];
+  Grid g{Z, Y, X, W};
+  const unsigned char* mine = chosen + (long long)i * kz * ky * kx;
+  for (int a = 0; a < kz; a++)
+    for (int b = 0; b < ky; b++)
+      for (int d = 0; d < kx; d++) {
+        if (!mine[(a * ky + b) * kx + d]) continue;
+        int z = c.y + a - kz / 2, y = c.z + b - ky / 2, x = c.w + d - kx / 2;
+        if (z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
+        u32* word = words + (long long)line_of(g, c.x, z, y) * W + (x >> 5);
+        u32 bit = 1u << (x & 31);
+        if (!(*word & bit)) atomicOr(word, bit);
+      }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Ranks, the number of set bits, and their coordinates in order, in one pass over the words.
+// Blocks take tickets and look back at the sums of the blocks before them (Merrill and Garland,
+// "Single-pass Parallel Prefix Scan with Decoupled Look-back", 2016). `state` is 1 + blocks 64-bit
+// words, zero at the start: the ticket, then each block's sum, marked PARTIAL or TOTAL.
+
+#define SCAN_THREADS 256
+#define SCAN_QUADS 4  // of words a thread
+#define PARTIAL (1ull << 62)
+#define TOTAL (2ull << 62)
+#define VALUE 0xffffffffull
+
+__device__ __forceinline__ u64 load_state(const u64* p) {
+  u64 v;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_state(u64* p, u64 v) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+
+__device__ u32 sum_before(u64* state, int block, u32 own) {  // by the first warp
+  int lane = threadIdx.x;
+  if (block == 0) {
+    if (lane == 0) store_state(&state[0], TOTAL | own);
+    return 0;
+  }
+  if (lane == 0) store_state(&state[block], PARTIAL | own);
+  u32 before = 0;
+  for (int last = block - 1;; last -= 32) {
+    int at = last - lane;
+    u64 v = TOTAL;
+    if (at >= 0) do { v = load_state(&state[at]); } while (v == 0);
+    u32 totals = __ballot_sync(~0u, v >= TOTAL);
+    // Lanes up to the nearest total count.
+    int first = totals ? __ffs(totals) - 1 : 31;
+    u32 part = lane <= first ? (u32)(v & VALUE) : 0;
+    for (int o = 16; o; o >>= 1) part += __shfl_xor_sync(~0u, part, o);
+    before += part;
+    if (totals) break;
+  }
+  if (lane == 0) store_state(&state[block], TOTAL | (before + own));
+  return before;
+}
+
+extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
+    const uint4* words, int quads, u64* state, int* rank, int* total, int4* coordinates,
+    int capacity, int Z, int Y, int W) {
+  __shared__ int block, base;
+  __shared__ u32 sums[SCAN_QUADS][SCAN_THREADS / 32];
+  int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+  if (tid == 0) block = (int)atomicAdd((u32*)state, 1u);
+  __syncthreads();
+  int first = block * SCAN_THREADS * SCAN_QUADS + tid;
+  uint4 v[SCAN_QUADS];
+  u32 inclusive[SCAN_QUADS];
+#pragma unroll
+  for (int j = 0; j < SCAN_QUADS; j++) {
+    int i = first + j * SCAN_THREADS;
+    v[j] = i < quads ? words[i] : make_uint4(0, 0, 0, 0);
+  }
+#pragma unroll
+  for (int j = 0; j < SCAN_QUADS; j++) {
+    u32 s = __popc(v[j].x) + __popc(v[j].y) + __popc(v[j].z) + __popc(v[j].w);
+    for (int o = 1; o < 32; o <<= 1) {
+      u32 t = __shfl_up_sync(~0u, s, o);
+      if (lane >= o) s += t;
+    }
+    inclusive[j] = s;
+    if (lane == 31) sums[j][warp] = s;
+  }
+  __syncthreads();
+  if (warp == 0) {
+    // 32 sums in the order of the words: quad group, then warp.
+    u32 s = sums[lane >> 3][lane & 7], inc = s;
+    for (int o = 1; o < 32; o <<= 1) {
+      u32 t = __shfl_up_sync(~0u, inc, o);
+      if (lane >= o) inc += t;
+    }
+    sums[lane >> 3][lane & 7] = inc - s;
+    u32 all = __shfl_sync(~0u, inc, 31);
+    u32 before = sum_before(state + 1, block, all);
+    if (lane == 0) {
+      base = before;
+      if (block == gridDim.x - 1) *total = before + all;
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < SCAN_QUADS; j++) {
+    u32 q[4] = {v[j].x, v[j].y, v[j].z, v[j].w};
+    if (!(q[0] | q[1] | q[2] | q[3])) continue;
+    int row = base + sums[j][warp] + inclusive[j] -
+              (__popc(q[0]) + __popc(q[1]) + __popc(q[2]) + __popc(q[3]));
+    int word = (first + j * SCAN_THREADS) * 4;
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      u32 m = q[k];
+      if (!m) continue;
+      rank[word + k] = row;
+      if (!coordinates) { row += __popc(m); continue; }
+      int x = (word + k) % W * 32, line = (word + k) / W;
+      int y = line % Y, plane = line / Y;
+      int z = plane % Z, b = plane / Z;
+      for (; m; m &= m - 1, row++)
+        if (row < capacity) coordinates[row] = make_int4(b, z, y, x + __ffs(m) - 1);
+    }
+  }
+}
+
+// Coordinates from words and ranks that `scan` left.
+extern "C" __global__ void emit(
+    const uint4* words, int quads, const int* rank, int4* coordinates, int Z, int Y, int W) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= quads) return;
+  uint4 v = words[i];
+  u32 q[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+  for (int k = 0; k < 4; k++) {
+    u32 m = q[k];
+    if (!m) continue;
+    int word = i * 4 + k, row = rank[word];
+    int x = word % W * 32, line = word / W;
+    int y = line % Y, plane = line / Y;
+    int z = plane % Z, b = plane / Z;
+    for (; m; m &= m - 1, row++) coordinates[row] = make_int4(b, z, y, x + __ffs(m) - 1);
+  }
+}
+
+__device__ __forceinline__ int look(const u32* words, const int* rank, long long word, int x) {
+  u32 v = words[word], bit = 1u << (x & 31);
+  return v & bit ? rank[word] + __popc(v & (bit - 1)) : -1;
+}
+
+// Row of each cell, -1 where it is empty or outside.
+extern "C" __global__ void find_rows(
+    const int4* coordinates, const int* count, int capacity, const u32* words, const int* rank, int batch,
+    int Z, int Y, int X, int W, int* rows) {
+  int n = count ? min(*count, capacity) : capacity;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  int4 c = coordinates[i];
+  Grid g{Z, Y, X, W};
+  bool inside = c.x >= 0 && c.x < batch && c.y >= 0 && c.y < Z && c.z >= 0 && c.z < Y && c.w >= 0 && c.w < X;
+  rows[i] = inside ? look(words, rank, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), c.w) : -1;
+}
+
+// table[k * pitch + o] = row of cell `site * stride - padding + offset * dilation`, or -1.
+// masks[o / 32 * mask_words + k / 32], bit k % 32: does any site of the 32 see something through
+// offset k? One thread a site; rows of x are read by one or two words for all their offsets.
+extern "C" __global__ void fill_table(
+    const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
+    int Z, int Y, int X, int W,
+    int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int* table, int pitch, u32* masks, int mask_words) {
+  int n = min(*count, capacity);
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= n) return;
+  bool alive = o < n;
+  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
+  Grid g{Z, Y, X, W};
+  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  u32 mask = 0;
+  int k = 0;
+  for (int a = 0; a < kz; a++) {
+    int z = z0 + a * dz;
+#pragma unroll 3
+    for (int b = 0; b < ky; b++) {
+      int y = y0 + b * dy;
+      bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
+      long long line = (long long)line_of(g, c.x, z, y) * W;
+      int word = -1, ahead = 0;
+      u32 bits = 0;
+#pragma unroll 3
+      for (int d = 0; d < kx; d++, k++) {
+        int x = x0 + d * dx, row = -1;
+        if (ok && x >= 0 && x < X) {
+          if ((x >> 5) != word) {
+            word = x >> 5;
+            bits = words[line + word];
+            if (bits) ahead = rank[line + word];
+          }
+          u32 bit = 1u << (x & 31);
+          if (bits & bit) row = ahead + __popc(bits & (bit - 1));
+        }
+        if (alive) table[(long long)k * pitch + o] = row;
+        if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
+        if ((k & 31) == 31) {
+          if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+          mask = 0;
+        }
+      }
+    }
+  }
+  if ((k & 31) && (o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+}
+
+// out[k * pitch_out + table[k * pitch + o]] = o; `out` holds -1 before.
+extern "C" __global__ void transpose_table(
+    const int* table, int pitch, int columns, int* out, int pitch_out) {
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if (o >= columns) return;
+  int row = table[(long long)blockIdx.y * pitch + o];
+  if (row >= 0) out[(long long)blockIdx.y * pitch_out + row] = o;
+}
+
+// The masks of a table that came without.
+extern "C" __global__ void mask_table(
+    const int* table, int pitch, int columns, int offsets, u32* masks, int mask_words) {
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= columns) return;
+  for (int first = 0; first < offsets; first += 32) {
+    u32 mask = 0;
+    for (int k = first; k < min(offsets, first + 32); k++) {
+      int row = o < columns ? table[(long long)k * pitch + o] : -1;
+      if (__any_sync(~0u, row >= 0)) mask |= 1u << (k - first);
+    }
+    if ((o & 31) == 0) masks[(o >> 5) * mask_words + (first >> 5)] = mask;
+  }
+}
+
+// Clears the words that hold these cells: cheaper than clearing a whole grid.
+extern "C" __global__ void unmark(
+    const int4* coordinates, const int* count, int capacity, u32* words, int Z, int Y, int W) {
+  int n = min(*count, capacity);
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  int4 c = coordinates[i];
+  words[(long long)((c.x * Z + c.y) * Y + c.z) * W + (c.w >> 5)] = 0;
+}

@@ -1,0 +1,347 @@
+// Sparse convolution in 16-bit floats on tensor cores, accumulated in float32.
+//
+// out[o] = act(bias + sum over k of W[k]^T features[table[k, o]] + residual[o])
+//
+// A warp computes 8 * NB output rows. Channels are the rows of the matrix product and voxels its
+// columns (mma.m16n8k16), so that eight voxels without a neighbour at an offset cost nothing. The
+// weights of all offsets stay in shared memory, in the order in which `mma` wants them; features
+// go from global memory straight to registers: the channels' order in the inner product is free,
+// so it is chosen such that every thread reads 16 adjacent bytes. For less than 16 channels several
+// offsets share one product. Tiles whose voxels see nothing through an offset skip it.
+//
+// Macros:
+//   CIN, COUT    channels of one row; CIN is 4, 8, 16, 32, 64 or 128
+//   TILE         output channels of a block, a multiple of 16 that divides COUT
+//   OFFSETS      K
+//   NB           eights of rows a warp, a multiple of 4
+//   WARPS        warps of a block
+//   BF16         1: bfloat16, 0: float16
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short u16;
+
+#define MB (TILE / 16)                        // products that cover the output channels
+#define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
+#define HALVES (CIN / CHUNK)
+#define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
+#define KS (CHUNK < 16 ? 1 : CHUNK / 16)      // inner products a step
+#define GROUPS ((OFFSETS + PACK - 1) / PACK)
+#define STEPS (GROUPS * HALVES)
+#define FRAGMENT 128                          // u32 of one 16 x 16 piece of weights
+#define STEP_WORDS (MB * KS * FRAGMENT)
+#define MASK_WORDS ((OFFSETS + 31) / 32)
+
+#if BF16
+#define MMA_TYPE "bf16"
+#define PACK_F32(d, hi, lo) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
+__device__ __forceinline__ float low_half(u32 v) { return __uint_as_float(v << 16); }
+__device__ __forceinline__ float high_half(u32 v) { return __uint_as_float(v & 0xffff0000u); }
+#else
+#define MMA_TYPE "f16"
+#define PACK_F32(d, hi, lo) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
+__device__ __forceinline__ float low_half(u32 v) {
+  float f;
+  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(f) : "r"(v));
+  return f;
+}
+__device__ __forceinline__ float high_half(u32 v) {
+  float f;
+  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, h;}" : "=f"(f) : "r"(v));
+  return f;
+}
+#endif
+
+__device__ __forceinline__ void mma_if(float (&d)[4], const uint4 a, u32 b0, u32 b1, u32 go) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.u32 p, %10, 0;\n"
+      "@p mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1), "r"(go));
+}
+
+// Zeros where `row` is negative. Plain loads: what another kernel of the same graph wrote is seen.
+__device__ __forceinline__ void fetch16(u32* v, const u16* features, int row, int offset) {
+  const u16* p = features + (long long)row * CIN + offset;
+  asm volatile(
+      "{.reg .pred p; setp.ge.s32 p, %5, 0;\n"
+      "mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;\n"
+      "@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "=&r"(v[0]), "=&r"(v[1]), "=&r"(v[2]), "=&r"(v[3]) : "l"(p), "r"(row));
+}
+__device__ __forceinline__ void fetch8(u32* v, const u16* features, int row, int offset) {
+  const u16* p = features + (long long)row * CIN + offset;
+  asm volatile(
+      "{.reg .pred p; setp.ge.s32 p, %3, 0;\n"
+      "mov.b32 %0, 0; mov.b32 %1, 0;\n"
+      "@p ld.global.nc.v2.u32 {%0, %1}, [%2];}"
+      : "=&r"(v[0]), "=&r"(v[1]) : "l"(p), "r"(row));
+}
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+struct Rows { int at[PACK > 1 ? NB : NB / 4]; };  // PACK: this thread's own; else one a lane
+
+// What one step needs: which rows its voxels see.
+__device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, int first, int count, int group) {
+  int lane = threadIdx.x & 31;
+  if (PACK > 1) {
+    int k = group * PACK + (PACK == 4 ? (lane & 3) : (lane & 3) >> 1);
+#pragma unroll
+    for (int j = 0; j < NB; j++) {
+      int o = first + j * 8 + (lane >> 2);
+      rows.at[j] = k < OFFSETS && o < count ? table[(long long)k * pitch + o] : -1;
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < NB / 4; j++) {
+      int o = first + j * 32 + lane;
+      rows.at[j] = o < count ? table[(long long)group * pitch + o] : -1;
+    }
+  }
+}
+
+struct Inputs { u32 v[NB][KS * 2]; u32 seen; };  // of one step; seen: bit j, do voxels 8j.. see any
+
+__device__ __forceinline__ void gather(Inputs& in, const Rows& rows, const u16* features, int half) {
+  int lane = threadIdx.x & 31, t = lane & 3, g = lane >> 2;
+  in.seen = 0;
+#pragma unroll
+  for (int j = 0; j < NB; j++) {
+    int row;
+    if (PACK > 1) {
+      row = rows.at[j];
+      if (__any_sync(~0u, row >= 0)) in.seen |= 1u << j;
+      fetch8(in.v[j], features, row, PACK == 4 ? 0 : (t & 1) * 4);
+    } else {
+      if ((j & 3) == 0) {
+        u32 present = __ballot_sync(~0u, rows.at[j / 4] >= 0);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+          if (present >> (8 * i) & 255) in.seen |= 1u << (j + i);
+      }
+      row = __shfl_sync(~0u, rows.at[j / 4], (j & 3) * 8 + g);
+      if (CHUNK == 16) {
+        fetch8(in.v[j], features, row, t * 4);
+      } else {
+#pragma unroll
+        for (int i = 0; i < KS / 2; i++) fetch16(in.v[j] + 4 * i, features, row, half * CHUNK + i * 32 + t * 8);
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void multiply(float (&sum)[MB][NB][4], const Inputs& in, const u32* weights) {
+  int lane = threadIdx.x & 31;
+  const uint4* w = (const uint4*)weights + lane;
+#pragma unroll
+  for (int s = 0; s < KS; s++)
+#pragma unroll
+    for (int m = 0; m < MB; m++) {
+      uint4 a = w[(m * KS + s) * 32];
+#pragma unroll
+      for (int j = 0; j < NB; j++) mma_if(sum[m][j], a, in.v[j][2 * s], in.v[j][2 * s + 1], in.seen & (1u << j));
+    }
+}
+
+// Walks over the steps at which a tile sees anything.
+struct Walk {
+  u32 left[MASK_WORDS];
+  int group, half, word;
+  __device__ __forceinline__ void start(const u32* masks, int first, int count) {
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++) {
+      left[i] = 0;
+#pragma unroll
+      for (int j = 0; j < NB / 4; j++)
+        if (first + 32 * j < count) left[i] |= masks[((first >> 5) + j) * MASK_WORDS + i];
+    }
+    half = HALVES - 1;
+    group = -1;
+    word = 0;
+  }
+  __device__ __forceinline__ bool next() {
+    if (HALVES > 1 && half + 1 < HALVES) { half++; return true; }
+    half = 0;
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++)
+      if (left[i]) {
+        int k = 32 * i + __ffs(left[i]) - 1;
+        group = k / PACK;
+        if (PACK == 1) left[i] &= left[i] - 1;
+        else left[i] &= ~(((1u << PACK) - 1) << ((group * PACK) & 31));
+        return true;
+      }
+    return false;
+  }
+  __device__ __forceinline__ int step() const { return group * HALVES + half; }
+};
+
+#if __CUDA_ARCH__ >= 900
+__device__ __forceinline__ void wait_weights(u32 barrier) {
+  asm volatile(
+      "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], 0;\n@!p bra AGAIN;}" ::"r"(barrier)
+      : "memory");
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
+    const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
+    const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
+  extern __shared__ __align__(1024) u32 weights[];
+  int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
+  int column = blockIdx.y;
+  const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
+
+#if __CUDA_ARCH__ >= 900
+  u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < GROUPS; i++)
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barriers + i)));
+    asm volatile("fence.mbarrier_init.release.cluster;");
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const u32 bytes = HALVES * STEP_WORDS * 4;
+    for (int i = 0; i < GROUPS; i++) {
+      u32 barrier = shared_address(barriers + i);
+      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
+      asm volatile(
+          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+              shared_address(weights + i * HALVES * STEP_WORDS)),
+          "l"(mine + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
+          : "memory");
+    }
+  }
+#else
+  for (int i = threadIdx.x; i < STEPS * STEP_WORDS / 4; i += WARPS * 32)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(mine + 4ll * i));
+  asm volatile("cp.async.wait_all;");
+  __syncthreads();
+#endif
+
+  float offset[2 * MB];  // this thread's output channels
+#pragma unroll
+  for (int i = 0; i < 2 * MB; i++) offset[i] = bias ? bias[column * TILE + g * 2 * MB + i] : 0.f;
+
+  int n = min(*count, capacity);
+  int tiles = (n + 8 * NB - 1) / (8 * NB);
+  // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
+  int together = min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x);
+  bool waited = false;
+  if (warp < together)
+    for (int tile = blockIdx.x * together + warp; tile < tiles; tile += gridDim.x * together) {
+      int first = tile * 8 * NB;
+      float sum[MB][NB][4] = {};
+      Walk walk;
+      walk.start(masks, first, n);
+      Rows rows;
+      Inputs in[2];
+      int step_now, step_next;
+      // Three things at a time: products of one step, features of the next, rows of the one after.
+      bool more = walk.next();
+      if (more) {
+        load_rows(rows, table, pitch, first, n, walk.group);
+        step_next = walk.step();
+        gather(in[0], rows, features, walk.half);
+        more = walk.next();
+        bool next_known = more;
+        if (more) load_rows(rows, table, pitch, first, n, walk.group);
+        bool running = true;
+        while (running) {
+#pragma unroll
+          for (int buffer = 0; buffer < 2; buffer++) {
+            if (!running) break;
+            step_now = step_next;
+            if (next_known) {
+              step_next = walk.step();
+              gather(in[buffer ^ 1], rows, features, walk.half);
+              more = walk.next();
+              if (more) load_rows(rows, table, pitch, first, n, walk.group);
+            }
+#if __CUDA_ARCH__ >= 900
+            if (!waited) wait_weights(shared_address(barriers + step_now / HALVES));
+#endif
+            multiply(sum, in[buffer], weights + step_now * STEP_WORDS);
+            running = next_known;
+            next_known = more;
+          }
+        }
+      }
+      // Weights of steps that the first tile skipped may still be on their way.
+#if __CUDA_ARCH__ >= 900
+      if (!waited) {
+        for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+        waited = true;
+      }
+#endif
+#pragma unroll
+      for (int j = 0; j < NB; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          int o = first + j * 8 + 2 * t + e;
+          if (o >= n) continue;
+          long long place = (long long)o * COUT + column * TILE + g * 2 * MB;
+          u32 value[MB];
+#pragma unroll
+          for (int m = 0; m < MB; m++) {
+            float low = sum[m][j][e] + offset[2 * m], high = sum[m][j][2 + e] + offset[2 * m + 1];
+            if (residual) {
+              u32 r = *(const u32*)(residual + place + 2 * m);
+              low += low_half(r);
+              high += high_half(r);
+            }
+            if (relu) { low = fmaxf(low, 0.f); high = fmaxf(high, 0.f); }
+            PACK_F32(value[m], high, low);
+          }
+          if (MB == 4) *(uint4*)(out + place) = make_uint4(value[0], value[1 % MB], value[2 % MB], value[3 % MB]);
+          else if (MB == 2) *(uint2*)(out + place) = make_uint2(value[0], value[1 % MB]);
+          else
+#pragma unroll
+            for (int m = 0; m < MB; m++) *(u32*)(out + place + 2 * m) = value[m];
+        }
+    }
+#if __CUDA_ARCH__ >= 900
+  // Memory that is being written to must not be given back: the loader waits for its copies.
+  if (threadIdx.x == 0 && !waited)
+    for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+#endif
+}
+
+// Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
+// [column of TILE][step][m][s][lane][register][2].
+//   turned    the given weights are (OFFSETS, COUT, CIN)
+//   flipped   offset k takes the given weights' OFFSETS - 1 - k
+//   scale     may be null: a factor of each output channel
+//   source    channels of a row that the given weights have; the others up to CIN are zero
+extern "C" __global__ void pack(
+    const void* given, int is_float32, int turned, int flipped, const float* scale, int source, u32* packed) {
+  const int total = COUT / TILE * STEPS * STEP_WORDS;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= total) return;
+  int reg = i & 3, lane = i >> 2 & 31, rest = i >> 7;
+  int s = rest % KS, m = rest / KS % MB, step = rest / (KS * MB) % STEPS, column = rest / (KS * MB * STEPS);
+  int g = lane >> 2, t = lane & 3, group = step / HALVES, half = step % HALVES;
+  int channel_out = column * TILE + g * 2 * MB + 2 * m + (reg & 1);
+  float value[2];
+  for (int e = 0; e < 2; e++) {
+    int within = 2 * (reg >> 1) + e, k = group, channel;
+    if (PACK == 4) { k = group * 4 + t; channel = within; }
+    else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 * (t & 1) + within; }
+    else if (CHUNK == 16) channel = 4 * t + within;
+    else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
+    value[e] = 0.f;
+    if (k < OFFSETS && channel < source) {
+      int from = flipped ? OFFSETS - 1 - k : k;
+      long long at = turned ? ((long long)from * COUT + channel_out) * source + channel
+                            : ((long long)from * source + channel) * COUT + channel_out;
+      if (is_float32) value[e] = ((const float*)given)[at];
+      else value[e] = low_half(((const u16*)given)[at]);
+      if (scale) value[e] *= scale[channel_out];
+    }
+  }
+  u32 both;
+  PACK_F32(both, value[1], value[0]);
+  packed[i] = both;
+}
