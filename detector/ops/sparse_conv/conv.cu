@@ -314,9 +314,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
 //   turned    the given weights are (OFFSETS, COUT, CIN)
 //   flipped   offset k takes the given weights' OFFSETS - 1 - k
 //   scale     may be null: a factor of each output channel
-//   source    channels of a row that the given weights have; the others up to CIN are zero
+//   source    input channels that the given weights have; the others up to CIN are zero
+//   target    output channels that they have; the others up to COUT are zero
 extern "C" __global__ void pack(
-    const void* given, int is_float32, int turned, int flipped, const float* scale, int source, u32* packed) {
+    const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
+    u32* packed) {
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= total) return;
@@ -332,10 +334,10 @@ extern "C" __global__ void pack(
     else if (CHUNK == 16) channel = 4 * t + within;
     else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
     value[e] = 0.f;
-    if (k < OFFSETS && channel < source) {
+    if (k < OFFSETS && channel < source && channel_out < target) {
       int from = flipped ? OFFSETS - 1 - k : k;
-      long long at = turned ? ((long long)from * COUT + channel_out) * source + channel
-                            : ((long long)from * source + channel) * COUT + channel_out;
+      long long at = turned ? ((long long)from * target + channel_out) * source + channel
+                            : ((long long)from * source + channel) * target + channel_out;
       if (is_float32) value[e] = ((const float*)given)[at];
       else value[e] = low_half(((const u16*)given)[at]);
       if (scale) value[e] *= scale[channel_out];

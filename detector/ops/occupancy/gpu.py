@@ -1,0 +1,315 @@
+"""The bitmap index on a GPU; `occupancy.cu` describes its layout.
+
+`Bitmap` holds buffers and starts kernels without ever waiting: fixed-capacity inference uses it as
+it is. `BitmapIndex` has the methods of the CPU's index; making one whose size is not known waits
+for the GPU once, `windows_chain` once for a whole network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Int32
+from torch import Tensor
+
+from detector.ops.cuda_runtime import Kernel
+from detector.ops.occupancy.shapes import Triple, convolved_shape
+
+SOURCE = Path(__file__).with_name("occupancy.cu")
+WORDS_PER_BLOCK = 4096  # of the scan
+BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
+THREADS = 256
+TABLE_THREADS = 128
+ONE = (1, 1, 1)
+
+_mark = Kernel(SOURCE, "mark", "PPiPiiiiiPP")
+_mark_windows = Kernel(SOURCE, "mark_windows", "PPiP" + "i" * 16)
+_mark_neighbours = Kernel(SOURCE, "mark_neighbours", "PPiPP" + "i" * 7)
+_scan = Kernel(SOURCE, "scan", "PiPPPPiiii")
+_emit = Kernel(SOURCE, "emit", "PiPPiii")
+_find_rows = Kernel(SOURCE, "find_rows", "PPiPPiiiiiP")
+_fill_table = Kernel(SOURCE, "fill_table", "PPiPP" + "i" * 16 + "PiPi")
+_transpose_table = Kernel(SOURCE, "transpose_table", "PiiPi")
+_mask_table = Kernel(SOURCE, "mask_table", "PiiiPi")
+_unmark = Kernel(SOURCE, "unmark", "PPiPiii")
+
+
+def blocks(items: int, threads: int = THREADS) -> int:
+    return -(-items // threads)
+
+
+class Bitmap:
+    """Bits, ranks and the number of rows of one grid, all on the GPU."""
+
+    def __init__(self, shape: Triple, batch_size: int, device: torch.device):
+        self.shape = shape
+        self.batch_size = batch_size
+        self.line_words = -(-shape[2] // 32)
+        words = batch_size * shape[0] * shape[1] * self.line_words
+        self.quads = -(-words // 4)
+        self.scan_blocks = max(1, -(-words // WORDS_PER_BLOCK))
+        # One stretch of memory, so that one clearing serves the bits and the scan's state.
+        self.cleared = torch.zeros(
+            4 * self.quads + 2 * (1 + self.scan_blocks), dtype=torch.int32, device=device
+        )
+        self.words = self.cleared[: 4 * self.quads]
+        self.state = self.cleared[4 * self.quads :]
+        self.rank = torch.empty(4 * self.quads, dtype=torch.int32, device=device)
+        self.count = torch.zeros(1, dtype=torch.int32, device=device)
+        self.device = torch.device("cuda", self.words.get_device())
+
+    @property
+    def dimensions(self) -> tuple[int, int, int, int]:
+        return *self.shape, self.line_words
+
+    def mark(
+        self,
+        coordinates: Tensor,
+        count: Tensor | None = None,
+        outside: Tensor | None = None,
+        unsorted: Tensor | None = None,
+    ) -> None:
+        """Sets bits; rows with b < 0, and beyond `count` where given, don't count."""
+        if len(coordinates):
+            _mark(
+                (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
+                self.words, self.batch_size, *self.dimensions, outside, unsorted,
+                device=self.device.index,
+            )  # fmt: skip
+
+    def mark_windows(
+        self, finer: Tensor, finer_count: Tensor, kernel_size: Triple, stride: Triple,
+        padding: Triple, dilation: Triple,
+    ) -> None:  # fmt: skip
+        """Sets bits of the output cells of a strided convolution of voxels of a finer grid."""
+        if len(finer):
+            _mark_windows(
+                (blocks(len(finer)),), THREADS, finer, finer_count, len(finer), self.words,
+                *self.dimensions, *kernel_size, *stride, *padding, *dilation,
+                device=self.device.index,
+            )  # fmt: skip
+
+    def mark_neighbours(
+        self, coordinates: Tensor, count: Tensor, chosen: Tensor, kernel_size: Triple
+    ) -> None:
+        """Sets bits of the chosen neighbours (V, K) of each row."""
+        if len(coordinates):
+            _mark_neighbours(
+                (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
+                chosen, self.words, *self.dimensions, *kernel_size, device=self.device.index,
+            )  # fmt: skip
+
+    def scan(self, coordinates: Tensor | None = None) -> None:
+        """Ranks and the count of the bits set; the first coordinates, as many as fit."""
+        _scan(
+            (self.scan_blocks,), THREADS, self.words, self.quads, self.state, self.rank,
+            self.count, coordinates, 0 if coordinates is None else len(coordinates),
+            *self.shape[:2], self.line_words, device=self.device.index,
+        )  # fmt: skip
+
+    def emit(self, coordinates: Tensor) -> None:
+        """Coordinates of all bits, after `scan`."""
+        if len(coordinates):
+            _emit(
+                (blocks(self.quads),), THREADS, self.words, self.quads, self.rank, coordinates,
+                *self.shape[:2], self.line_words, device=self.device.index,
+            )  # fmt: skip
+
+    def unmark(self, coordinates: Tensor, count: Tensor) -> None:
+        """Clears the words of these cells."""
+        if len(coordinates):
+            _unmark(
+                (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
+                self.words, *self.shape[:2], self.line_words, device=self.device.index,
+            )  # fmt: skip
+
+    def find_rows(
+        self, coordinates: Tensor, rows: Tensor, count: Tensor | None = None
+    ) -> None:
+        """Row of each cell, or -1."""
+        if len(coordinates):
+            _find_rows(
+                (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
+                self.words, self.rank, self.batch_size, *self.dimensions, rows,
+                device=self.device.index,
+            )  # fmt: skip
+
+    def fill_table(
+        self, sites: Tensor, count: Tensor, table: Tensor, masks: Tensor, kernel_size: Triple,
+        stride: Triple, padding: Triple, dilation: Triple,
+    ) -> None:  # fmt: skip
+        """table[k, o] = row of cell `site * stride - padding + offset * dilation`, or -1."""
+        if len(sites):
+            _fill_table(
+                (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
+                self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
+                *dilation, table, table.stride(0), masks, masks.shape[1],
+                device=self.device.index,
+            )  # fmt: skip
+
+
+class BitmapIndex:
+    """Cells of a bounded grid, one bit each. Make one with `of_sorted` or `of_any`."""
+
+    def __init__(self, bitmap: Bitmap, coordinates: Int32[Tensor, "V 4"]):
+        self.bitmap = bitmap
+        self.shape = bitmap.shape
+        self.batch_size = bitmap.batch_size
+        self.coordinates = coordinates
+
+    @staticmethod
+    def bytes_needed(shape: Triple, batch_size: int) -> int:
+        return batch_size * shape[0] * shape[1] * -(-shape[2] // 32) * BYTES_PER_WORD
+
+    @classmethod
+    def of_sorted(
+        cls, coordinates: Int32[Tensor, "V 4"], shape: Triple, batch_size: int
+    ) -> BitmapIndex:
+        """Of coordinates that are sorted, distinct and inside; they are kept, not copied."""
+        bitmap = Bitmap(shape, batch_size, coordinates.device)
+        bitmap.mark(coordinates)
+        bitmap.scan()
+        return cls(bitmap, coordinates)
+
+    @classmethod
+    def of_any(
+        cls, coordinates: Int32[Tensor, "N 4"], shape: Triple, batch_size: int
+    ) -> BitmapIndex:
+        """Of coordinates in any order, repeated or not, inside; rows with b < 0 don't count."""
+        bitmap = Bitmap(shape, batch_size, coordinates.device)
+        bitmap.mark(coordinates)
+        return cls._finished(bitmap, len(coordinates))
+
+    @classmethod
+    def of_unchecked(
+        cls, coordinates: Int32[Tensor, "N 4"], shape: Triple, batch_size: int
+    ) -> tuple[BitmapIndex, bool, bool]:
+        """As `of_any`, and whether a row lies outside, and whether the rows are in order and
+        distinct; with one wait for all."""
+        bitmap = Bitmap(shape, batch_size, coordinates.device)
+        facts = torch.zeros(2, dtype=torch.int32, device=coordinates.device)
+        bitmap.mark(coordinates, None, facts[:1], facts[1:])
+        emitted = coordinates.new_empty(len(coordinates), 4)
+        bitmap.scan(emitted)
+        rows, outside, unsorted = torch.cat([bitmap.count, facts]).tolist()
+        return cls(bitmap, emitted[:rows]), bool(outside), not unsorted
+
+    @classmethod
+    def _finished(cls, bitmap: Bitmap, most_rows: int) -> BitmapIndex:
+        coordinates = bitmap.words.new_empty(most_rows, 4)
+        bitmap.scan(coordinates)
+        return cls(bitmap, coordinates[: int(bitmap.count)])
+
+    def union(self, coordinates: Int32[Tensor, "N 4"]) -> BitmapIndex:
+        """Of these cells and the given ones, which are as for `of_any`."""
+        bitmap = Bitmap(self.shape, self.batch_size, coordinates.device)
+        bitmap.mark(self.coordinates)
+        bitmap.mark(coordinates)
+        return self._finished(bitmap, len(self.coordinates) + len(coordinates))
+
+    def dilate(self, chosen: Bool[Tensor, "V K"], kernel_size: Triple) -> BitmapIndex:
+        """Of these cells and the neighbours inside the grid that each chose."""
+        bitmap = Bitmap(self.shape, self.batch_size, chosen.device)
+        bitmap.mark(self.coordinates)
+        bitmap.mark_neighbours(self.coordinates, self.bitmap.count, chosen, kernel_size)
+        bitmap.scan()
+        return self._emitted([bitmap])[0]
+
+    def windows(
+        self, kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple
+    ) -> BitmapIndex:
+        """Of the output cells of a strided convolution whose window holds a cell of this one."""
+        return self.windows_chain([(kernel_size, stride, padding, dilation)])[0]
+
+    def windows_chain(self, steps: Sequence[tuple[Triple, ...]]) -> list[BitmapIndex]:
+        """The indices of strided convolutions one after another, with one wait for all."""
+        bitmaps = []
+        finer, finer_count, shape = self.coordinates, self.bitmap.count, self.shape
+        for kernel_size, stride, padding, dilation in steps:
+            shape = convolved_shape(shape, kernel_size, stride, padding, dilation)
+            bitmap = Bitmap(shape, self.batch_size, finer.device)
+            bitmap.mark_windows(finer, finer_count, kernel_size, stride, padding, dilation)
+            # A voxel lies in so many windows at most; a grid has so many cells.
+            windows = math.prod(-(-k // s) for k, s in zip(kernel_size, stride, strict=True))
+            most = min(len(finer) * windows, self.batch_size * math.prod(shape))
+            if len(bitmaps) + 1 < len(steps):
+                finer = finer.new_empty(most, 4)
+                bitmap.scan(finer)
+            else:
+                bitmap.scan()
+            finer_count = bitmap.count
+            bitmaps.append(bitmap)
+        return self._emitted(bitmaps)
+
+    @classmethod
+    def _emitted(cls, bitmaps: Sequence[Bitmap]) -> list[BitmapIndex]:
+        """Indices with exactly as many rows as the bitmaps have bits."""
+        counts = torch.cat([bitmap.count for bitmap in bitmaps]).tolist()
+        made = []
+        for bitmap, rows in zip(bitmaps, counts, strict=True):
+            coordinates = bitmap.words.new_empty(rows, 4)
+            bitmap.emit(coordinates)
+            made.append(cls(bitmap, coordinates))
+        return made
+
+    def rows(self, coordinates: Int32[Tensor, "N 4"]) -> Int32[Tensor, " N"]:
+        rows = coordinates.new_empty(len(coordinates))
+        self.bitmap.find_rows(coordinates, rows)
+        return rows
+
+    def table(
+        self,
+        sites: Int32[Tensor, "N 4"],
+        kernel_size: Triple,
+        stride: Triple,
+        padding: Triple,
+        dilation: Triple,
+    ) -> Int32[Tensor, "K N"]:
+        """Row of cell `site * stride - padding + offset * dilation`, or -1."""
+        table, masks = new_table(math.prod(kernel_size), len(sites), sites.device)
+        count = torch.full((1,), len(sites), dtype=torch.int32, device=sites.device)
+        self.bitmap.fill_table(
+            sites, count, table, masks, kernel_size, stride, padding, dilation
+        )
+        table.tile_masks = masks
+        return table
+
+
+def new_table(offsets: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Unfilled (K, V_out), rows apart by a multiple of 32, and masks (tiles of 32, words of 32
+    offsets)."""
+    pitch = -(-columns // 32) * 32
+    table = torch.empty(offsets, max(pitch, 32), dtype=torch.int32, device=device)
+    masks = torch.empty(
+        max(pitch // 32, 1), -(-offsets // 32), dtype=torch.int32, device=device
+    )
+    return table[:, :columns], masks
+
+
+def tile_masks(table: Int32[Tensor, "K N"]) -> Int32[Tensor, "tiles words"]:
+    """Which offsets each 32 columns of a table use; made once."""
+    masks = getattr(table, "tile_masks", None)
+    if masks is None:
+        masks = new_table(len(table), table.shape[1], table.device)[1]
+        if table.shape[1]:
+            _mask_table(
+                (blocks(table.shape[1]),), THREADS, table, table.stride(0), table.shape[1],
+                len(table), masks, masks.shape[1], device=table.get_device(),
+            )  # fmt: skip
+        table.tile_masks = masks
+    return masks
+
+
+def transpose_table(table: Int32[Tensor, "K V_out"], rows_in: int) -> Int32[Tensor, "K V_in"]:
+    """The table from input rows to output rows."""
+    turned = new_table(len(table), rows_in, table.device)[0]
+    turned.fill_(-1)
+    if table.shape[1]:
+        _transpose_table(
+            (blocks(table.shape[1]), len(table)), THREADS, table, table.stride(0),
+            table.shape[1], turned, turned.stride(0), device=table.get_device(),
+        )  # fmt: skip
+    return turned

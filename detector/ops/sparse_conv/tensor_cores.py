@@ -1,0 +1,215 @@
+"""How the kernels of `conv.cu` and `weight_gradient.cu` are set up and started."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
+
+CONV = Path(__file__).with_name("conv.cu")
+WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
+IN_CHANNELS = (4, 8, 16, 32, 64, 128)
+OUT_CHANNELS = (16, 32, 64, 128)
+HALVES = (torch.float16, torch.bfloat16)
+FRAGMENT_BYTES = 512
+BARRIER_BYTES = 8
+
+
+def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
+    """The smallest size that holds so many channels."""
+    return next((size for size in sizes if size >= channels), None)
+
+
+def fits(dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int) -> bool:
+    """Are there tensor-core kernels for these sizes, filled up?"""
+    if dtype not in HALVES or max(in_channels, out_channels) > IN_CHANNELS[-1]:
+        return False
+    wide_in = padded_channels(in_channels, IN_CHANNELS)
+    wide_out = padded_channels(out_channels, OUT_CHANNELS)
+    return _tile(wide_in, wide_out, offsets, device) is not None
+
+
+def _weight_bytes(in_channels: int, tile: int, offsets: int) -> int:
+    steps = -(-offsets // max(1, 16 // in_channels))
+    return steps * (tile // 16) * max(1, in_channels // 16) * FRAGMENT_BYTES
+
+
+@functools.cache
+def _tile(in_channels: int, out_channels: int, offsets: int, device: int) -> int | None:
+    """Output channels of a block: as many as leave room for all weights in shared memory."""
+    steps = -(-offsets // max(1, 16 // in_channels))
+    limit = shared_memory_limit(device) - 1024 - steps * BARRIER_BYTES
+    for tile in (64, 32, 16):
+        if out_channels % tile == 0 and _weight_bytes(in_channels, tile, offsets) <= limit:
+            return tile
+    return None
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The kernels of one shape. `tile_rows` rows a warp."""
+
+    convolve: Kernel
+    pack: Kernel
+    tile: int
+    warps: int
+    tile_rows: int
+    packed_words: int
+    in_channels: int
+    out_channels: int
+    device: int
+
+    def packed(
+        self,
+        weight: Tensor,
+        *,
+        turned: bool = False,
+        flipped: bool = False,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        """Weights (K, in, out) in the kernel's order; where they have fewer channels than the
+        kernel, zeros fill up.
+
+        Args:
+            turned: the given weights are (K, out, in).
+            flipped: they are numbered backwards.
+            scale: (out,) float32, a factor of each output channel.
+        """
+        packed = torch.empty(self.packed_words, dtype=torch.int32, device=weight.device)
+        source, target = weight.shape[:0:-1] if turned else weight.shape[1:]
+        self.pack(
+            (-(-self.packed_words // 256),), 256, weight, int(weight.dtype == torch.float32),
+            int(turned), int(flipped), scale, source, target, packed, device=self.device,
+        )  # fmt: skip
+        return packed
+
+    def __call__(
+        self,
+        features: Tensor,
+        packed: Tensor,
+        table: Tensor,
+        masks: Tensor,
+        count: Tensor,
+        capacity: int,
+        out: Tensor,
+        *,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        relu: bool = False,
+    ) -> None:
+        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity)."""
+        if capacity == 0:
+            return
+        columns = self.out_channels // self.tile
+        tiles = -(-capacity // self.tile_rows)
+        grid = min(tiles, max(1, multiprocessors(self.device) * self._resident() // columns))
+        self.convolve(
+            (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
+            count, capacity, bias, residual, int(relu), out, device=self.device,
+        )  # fmt: skip
+
+    def _resident(self) -> int:
+        """Blocks that fit a multiprocessor."""
+        shared = shared_memory_limit(self.device) // (self.convolve.shared_bytes + 1024)
+        return max(1, min(shared, _resident_threads(self.in_channels, self.tile) // (self.warps * 32)))
+
+
+def _resident_threads(in_channels: int, tile: int) -> int:
+    """How many threads' registers a multiprocessor holds."""
+    return 512 if tile == 16 else 384
+
+
+@functools.cache
+def convolution(
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
+    tile_rows: int | None = None, warps: int | None = None,
+) -> Convolution:  # fmt: skip
+    """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets."""
+    tile = _tile(in_channels, out_channels, offsets, device)
+    weight_bytes = _weight_bytes(in_channels, tile, offsets)
+    steps = -(-offsets // max(1, 16 // in_channels))
+    if tile_rows is None:
+        tile_rows = 32 if tile == 64 or in_channels == 128 else 64
+    warps = warps or (16 if tile == 16 else 12)
+    defines = dict(
+        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, NB=tile_rows // 8,
+        WARPS=warps, BF16=int(dtype == torch.bfloat16),
+    )  # fmt: skip
+    shared = weight_bytes + steps * BARRIER_BYTES
+    return Convolution(
+        convolve=Kernel(CONV, "convolve", "PPPiPPiPPiP", defines, shared),
+        pack=Kernel(CONV, "pack", "PiiiPiiP", defines),
+        tile=tile, warps=warps, tile_rows=tile_rows,
+        packed_words=out_channels // tile * weight_bytes // 4,
+        in_channels=in_channels, out_channels=out_channels, device=device,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WeightGradient:
+    """The kernels of one shape."""
+
+    gradient: Kernel
+    reduce: Kernel
+    in_channels: int
+    out_channels: int
+    tiles: int
+    share: int
+    team: int
+    device: int
+
+    def __call__(
+        self, features: Tensor, out_gradient: Tensor, table: Tensor, masks: Tensor, count: Tensor,
+        source: int,
+    ) -> Tensor:  # fmt: skip
+        """(K, source, out) float32; `source` of the features' channels are real."""
+        offsets, rows = table.shape
+        groups = -(-offsets // self.share)
+        most = max(1, -(-rows // (64 * self.team)))
+        slices = min(most, max(1, multiprocessors(self.device) // (groups * self.tiles)))
+        partial = torch.empty(
+            slices, offsets, self.in_channels, self.out_channels, device=features.device
+        )
+        self.gradient(
+            (slices, groups, self.tiles), self.share * self.team * 32, features, out_gradient,
+            table, table.stride(0), masks, masks.shape[1], count, rows, offsets, partial,
+            device=self.device,
+        )  # fmt: skip
+        total = torch.empty(offsets, source, self.out_channels, device=features.device)
+        self.reduce(
+            (-(-total.numel() // 256),), 256, partial, slices, offsets, source, total,
+            device=self.device,
+        )  # fmt: skip
+        return total
+
+
+@functools.cache
+def weight_gradient(
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int
+) -> WeightGradient:
+    """Kernels for features of `in_channels`, at least 16."""
+    tile_in, tile_out = min(64, in_channels), min(64, out_channels)
+    share = 3 if offsets % 3 == 0 else 1
+    team = 4 if share == 3 else 12
+    stage = 32 * (tile_in + tile_out)
+    limit = shared_memory_limit(device) - 1024 - share * team * 512
+    stages = max(2, min(4, limit // (share * team * stage)))
+    while share * team * stages * stage > limit:
+        team -= 1
+    defines = dict(
+        CIN=in_channels, COUT=out_channels, TIN=tile_in, TOUT=tile_out, SHARE=share, TEAM=team,
+        STAGES=stages, BF16=int(dtype == torch.bfloat16),
+    )  # fmt: skip
+    shared = share * team * (stages * stage + 512)
+    return WeightGradient(
+        gradient=Kernel(WEIGHT_GRADIENT, "weight_gradient", "PPPiPiPiiP", defines, shared),
+        reduce=Kernel(WEIGHT_GRADIENT, "reduce", "PiiiP", defines),
+        in_channels=in_channels, out_channels=out_channels,
+        tiles=(in_channels // tile_in) * (out_channels // tile_out),
+        share=share, team=team, device=device,
+    )  # fmt: skip
