@@ -31,6 +31,10 @@ class Workload:
     sensor_height_m: float
     columns: int
     """x, y, z, intensity and, from the fifth, age."""
+    view_deg: float = 360.0
+    """Width of what is kept, ahead."""
+    ground_at_zero: bool = False
+    """Whether z counts from the ground rather than from the sensor."""
 
     @property
     def spatial_shape(self) -> tuple[int, int, int]:
@@ -46,15 +50,15 @@ def _between(low: float, high: float, count: int) -> tuple[float, ...]:
 WORKLOADS = {
     "kitti": Workload(
         "kitti", VoxelGrid((0, -40, -3, 70.4, 40, 1), (0.05, 0.05, 0.1)),
-        _between(-24.8, -8.5, 32) + _between(-8.3, 2.0, 32), 2083, 1, 120, 1.73, 4,
+        _between(-24.8, -8.5, 32) + _between(-8.3, 2.0, 32), 2083, 1, 120, 1.73, 4, 82.0,
     ),
     "nuscenes": Workload(
         "nuscenes", VoxelGrid((-54, -54, -5, 54, 54, 3), (0.075, 0.075, 0.2)),
-        _between(-30.67, 10.67, 32), 1084, 10, 100, 1.84, 5,
+        _between(-30.67, 10.67, 32), 1084, 10, 100, 1.84, 5, 360.0, True,
     ),
     "waymo": Workload(
         "waymo", VoxelGrid((-75.2, -75.2, -2, 75.2, 75.2, 4), (0.1, 0.1, 0.15)),
-        _between(-17.6, 2.4, 64), 2650, 1, 75, 2.0, 5,
+        _between(-17.6, 2.4, 64), 3500, 1, 75, 2.0, 5, 360.0, True,
     ),
 }  # fmt: skip
 
@@ -104,7 +108,12 @@ def _scan(workload: Workload, seed: int, device: torch.device) -> Tensor:
         noise = 0.015 * torch.randn(distance.shape, generator=rng).to(device)
         kept = torch.rand(distance.shape, generator=rng).to(device) > 0.08
         kept &= distance < workload.reach_m
+        kept &= (turn.cos() > math.cos(math.radians(workload.view_deg / 2)) - 1e-6).repeat(
+            len(elevation)
+        ).to(device)
         points = origin + (distance + noise)[:, None] * ray.to(device)
+        if workload.ground_at_zero:
+            points[:, 2] += workload.sensor_height_m
         intensity = torch.rand(len(points), 1, generator=rng).to(device)
         age = torch.full((len(points), 1), 0.05 * sweep, device=device)
         parts.append(torch.cat([points, intensity, age], 1)[kept, : workload.columns])

@@ -231,7 +231,7 @@ def _architectures() -> tuple[int, ...]:
 @functools.cache
 def _nvrtc() -> ctypes.CDLL:
     major = (torch.version.cuda or "").split(".")[0]
-    names = [f"libnvrtc.so.{major}"] if major else []
+    names = [f"libnvrtc.so.{major}"] if major else ["libnvrtc.so.13", "libnvrtc.so.12"]
     folders = [Path(entry) / "nvidia" for entry in sys.path if entry]
     files = [
         file

@@ -7,6 +7,7 @@ for the GPU once, `windows_chain` once for a whole network.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +30,18 @@ _mark = Kernel(SOURCE, "mark", "PPiPiiiiiPP")
 _mark_windows = Kernel(SOURCE, "mark_windows", "PPiP" + "i" * 16)
 _mark_neighbours = Kernel(SOURCE, "mark_neighbours", "PPiPP" + "i" * 7)
 _scan = Kernel(SOURCE, "scan", "PiPPPPiiii")
-_emit = Kernel(SOURCE, "emit", "PiPPiii")
+_emit = Kernel(SOURCE, "emit", "PiPPiiii")
 _find_rows = Kernel(SOURCE, "find_rows", "PPiPPiiiiiP")
-_fill_table = Kernel(SOURCE, "fill_table", "PPiPP" + "i" * 16 + "PiPi")
 _transpose_table = Kernel(SOURCE, "transpose_table", "PiiPi")
 _mask_table = Kernel(SOURCE, "mask_table", "PiiiPi")
 _unmark = Kernel(SOURCE, "unmark", "PPiPiii")
+
+
+@functools.cache
+def _fill_table(kernel_size: Triple | None) -> Kernel:
+    """For one kernel size, or for any."""
+    defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True)) if kernel_size else {}
+    return Kernel(SOURCE, "fill_table", "PPiPP" + "i" * 16 + "PiPi", defines)
 
 
 def blocks(items: int, threads: int = THREADS) -> int:
@@ -114,8 +121,8 @@ class Bitmap:
         """Coordinates of all bits, after `scan`."""
         if len(coordinates):
             _emit(
-                (blocks(self.quads),), THREADS, self.words, self.quads, self.rank, coordinates,
-                *self.shape[:2], self.line_words, device=self.device.index,
+                (self.scan_blocks,), THREADS, self.words, self.quads, self.rank, coordinates,
+                len(coordinates), *self.shape[:2], self.line_words, device=self.device.index,
             )  # fmt: skip
 
     def unmark(self, coordinates: Tensor, count: Tensor) -> None:
@@ -143,7 +150,8 @@ class Bitmap:
     ) -> None:  # fmt: skip
         """table[k, o] = row of cell `site * stride - padding + offset * dilation`, or -1."""
         if len(sites):
-            _fill_table(
+            known = math.prod(kernel_size) <= 125 and (kernel_size[2] - 1) * dilation[2] <= 32
+            _fill_table(kernel_size if known else None)(
                 (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
                 self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
                 *dilation, table, table.stride(0), masks, masks.shape[1],

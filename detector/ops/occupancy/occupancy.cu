@@ -13,6 +13,8 @@ struct Grid { int z, y, x, words; };  // cells along each axis, words a line
 
 __device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
 
+#ifndef KZ  // what follows serves any kernel
+
 // Sets the bits of coordinates inside the grid; rows with b < 0 don't count. `outside` (may be
 // null) becomes 1 where another row lies outside the grid or the batch, and `unsorted` where a row
 // does not come after the one before it.
@@ -121,41 +123,49 @@ __device__ __forceinline__ void store_state(u64* p, u64 v) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 }
 
-__device__ u32 sum_before(u64* state, int block, u32 own) {  // by the first warp
-  int lane = threadIdx.x;
-  if (block == 0) {
-    if (lane == 0) store_state(&state[0], TOTAL | own);
-    return 0;
-  }
-  if (lane == 0) store_state(&state[block], PARTIAL | own);
+// Bits set before this block's words. All threads look, each at another block.
+__device__ u32 sum_before(u64* state, int block, u32 own) {
+  __shared__ u32 parts[SCAN_THREADS / 32], ends[SCAN_THREADS / 32];
+  int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+  if (tid == 0) store_state(&state[block], (block ? PARTIAL : TOTAL) | own);
+  if (block == 0) return 0;
   u32 before = 0;
-  for (int last = block - 1;; last -= 32) {
-    int at = last - lane;
+  for (int last = block - 1; last >= 0; last -= SCAN_THREADS) {
+    int at = last - tid;
     u64 v = TOTAL;
     if (at >= 0) do { v = load_state(&state[at]); } while (v == 0);
+    // Each warp adds up to its nearest total; the first warp that has one ends the search.
     u32 totals = __ballot_sync(~0u, v >= TOTAL);
-    // Lanes up to the nearest total count.
-    int first = totals ? __ffs(totals) - 1 : 31;
-    u32 part = lane <= first ? (u32)(v & VALUE) : 0;
+    u32 part = lane <= (totals ? __ffs(totals) - 1 : 31) ? (u32)(v & VALUE) : 0;
     for (int o = 16; o; o >>= 1) part += __shfl_xor_sync(~0u, part, o);
-    before += part;
-    if (totals) break;
+    if (lane == 0) { parts[warp] = part; ends[warp] = totals != 0; }
+    __syncthreads();
+    bool end = false;
+    for (int i = 0; i < SCAN_THREADS / 32 && !end; i++) { before += parts[i]; end = ends[i]; }
+    __syncthreads();
+    if (end) break;
   }
-  if (lane == 0) store_state(&state[block], TOTAL | (before + own));
+  if (tid == 0) store_state(&state[block], TOTAL | (before + own));
   return before;
 }
 
-extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
-    const uint4* words, int quads, u64* state, int* rank, int* total, int4* coordinates,
-    int capacity, int Z, int Y, int W) {
+#define BLOCK_WORDS (SCAN_THREADS * SCAN_QUADS * 4)
+#define NONZERO 18  // counts of bits in the lower bits, of words with any above
+
+template <bool RANKED>
+__device__ void ranks_and_coordinates(
+    const uint4* words, int quads, u64* state, int* rank, int* total, int4* coordinates, int capacity,
+    int Z, int Y, int W) {
   __shared__ int block, base;
-  __shared__ u32 sums[SCAN_QUADS][SCAN_THREADS / 32];
+  __shared__ u32 sums[SCAN_QUADS][SCAN_THREADS / 32], all;
+  __shared__ u32 listed_bits[BLOCK_WORDS], listed_start[BLOCK_WORDS];
+  __shared__ unsigned short listed_word[BLOCK_WORDS];
   int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-  if (tid == 0) block = (int)atomicAdd((u32*)state, 1u);
+  if (tid == 0) block = RANKED ? blockIdx.x : (int)atomicAdd((u32*)state, 1u);
   __syncthreads();
-  int first = block * SCAN_THREADS * SCAN_QUADS + tid;
+  const int first = block * SCAN_THREADS * SCAN_QUADS + tid;
   uint4 v[SCAN_QUADS];
-  u32 inclusive[SCAN_QUADS];
+  u32 count[SCAN_QUADS], inclusive[SCAN_QUADS];
 #pragma unroll
   for (int j = 0; j < SCAN_QUADS; j++) {
     int i = first + j * SCAN_THREADS;
@@ -163,7 +173,9 @@ extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
   }
 #pragma unroll
   for (int j = 0; j < SCAN_QUADS; j++) {
-    u32 s = __popc(v[j].x) + __popc(v[j].y) + __popc(v[j].z) + __popc(v[j].w);
+    count[j] = (__popc(v[j].x) + __popc(v[j].y) + __popc(v[j].z) + __popc(v[j].w)) |
+               ((v[j].x != 0) + (v[j].y != 0) + (v[j].z != 0) + (v[j].w != 0)) << NONZERO;
+    u32 s = count[j];
     for (int o = 1; o < 32; o <<= 1) {
       u32 t = __shfl_up_sync(~0u, s, o);
       if (lane >= o) s += t;
@@ -180,53 +192,61 @@ extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
       if (lane >= o) inc += t;
     }
     sums[lane >> 3][lane & 7] = inc - s;
-    u32 all = __shfl_sync(~0u, inc, 31);
-    u32 before = sum_before(state + 1, block, all);
-    if (lane == 0) {
+    if (lane == 31) all = inc;
+  }
+  __syncthreads();
+  const u32 bits = all & ((1u << NONZERO) - 1);
+  if (!RANKED) {
+    u32 before = sum_before(state + 1, block, bits);
+    if (tid == 0) {
       base = before;
-      if (block == gridDim.x - 1) *total = before + all;
+      if (block == gridDim.x - 1) *total = before + bits;
     }
   }
+  if (!bits) return;
   __syncthreads();
 #pragma unroll
   for (int j = 0; j < SCAN_QUADS; j++) {
+    if (!count[j]) continue;
+    u32 before = sums[j][warp] + inclusive[j] - count[j];
+    int row = before & ((1u << NONZERO) - 1), listed = before >> NONZERO;
     u32 q[4] = {v[j].x, v[j].y, v[j].z, v[j].w};
-    if (!(q[0] | q[1] | q[2] | q[3])) continue;
-    int row = base + sums[j][warp] + inclusive[j] -
-              (__popc(q[0]) + __popc(q[1]) + __popc(q[2]) + __popc(q[3]));
-    int word = (first + j * SCAN_THREADS) * 4;
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-      u32 m = q[k];
-      if (!m) continue;
-      rank[word + k] = row;
-      if (!coordinates) { row += __popc(m); continue; }
-      int x = (word + k) % W * 32, line = (word + k) / W;
-      int y = line % Y, plane = line / Y;
-      int z = plane % Z, b = plane / Z;
-      for (; m; m &= m - 1, row++)
-        if (row < capacity) coordinates[row] = make_int4(b, z, y, x + __ffs(m) - 1);
+      if (!q[k]) continue;
+      int word = (first + j * SCAN_THREADS) * 4 + k;
+      if (!RANKED) rank[word] = base + row;
+      else if (listed == 0) base = rank[word];
+      listed_bits[listed] = q[k];
+      listed_start[listed] = row;
+      listed_word[listed] = word - block * BLOCK_WORDS;
+      row += __popc(q[k]);
+      listed++;
     }
   }
-}
-
-// Coordinates from words and ranks that `scan` left.
-extern "C" __global__ void emit(
-    const uint4* words, int quads, const int* rank, int4* coordinates, int Z, int Y, int W) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= quads) return;
-  uint4 v = words[i];
-  u32 q[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-  for (int k = 0; k < 4; k++) {
-    u32 m = q[k];
-    if (!m) continue;
-    int word = i * 4 + k, row = rank[word];
+  if (!coordinates) return;
+  __syncthreads();
+  // Voxels crowd in few blocks and few words: threads share the words that hold any.
+  for (int i = tid; i < (int)(all >> NONZERO); i += SCAN_THREADS) {
+    int word = block * BLOCK_WORDS + listed_word[i], row = base + listed_start[i];
     int x = word % W * 32, line = word / W;
     int y = line % Y, plane = line / Y;
     int z = plane % Z, b = plane / Z;
-    for (; m; m &= m - 1, row++) coordinates[row] = make_int4(b, z, y, x + __ffs(m) - 1);
+    for (u32 m = listed_bits[i]; m; m &= m - 1, row++)
+      if (row < capacity) coordinates[row] = make_int4(b, z, y, x + __ffs(m) - 1);
   }
+}
+
+extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
+    const uint4* words, int quads, u64* state, int* rank, int* total, int4* coordinates, int capacity,
+    int Z, int Y, int W) {
+  ranks_and_coordinates<false>(words, quads, state, rank, total, coordinates, capacity, Z, Y, W);
+}
+
+// Coordinates from words and ranks that `scan` left.
+extern "C" __global__ void __launch_bounds__(SCAN_THREADS) emit(
+    const uint4* words, int quads, int* rank, int4* coordinates, int capacity, int Z, int Y, int W) {
+  ranks_and_coordinates<true>(words, quads, nullptr, rank, nullptr, coordinates, capacity, Z, Y, W);
 }
 
 __device__ __forceinline__ int look(const u32* words, const int* rank, long long word, int x) {
@@ -247,9 +267,62 @@ extern "C" __global__ void find_rows(
   rows[i] = inside ? look(words, rank, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), c.w) : -1;
 }
 
+#endif
+
 // table[k * pitch + o] = row of cell `site * stride - padding + offset * dilation`, or -1.
 // masks[o / 32 * mask_words + k / 32], bit k % 32: does any site of the 32 see something through
 // offset k? One thread a site; rows of x are read by one or two words for all their offsets.
+// KZ, KY, KX are set where a kernel's size is known and (KX - 1) * dx <= 32: all words are then
+// asked for at once.
+#ifdef KZ
+extern "C" __global__ void fill_table(
+    const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
+    int Z, int Y, int X, int W,
+    int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int* table, int pitch, u32* masks, int mask_words) {
+  int n = min(*count, capacity);
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= n) return;
+  bool alive = o < n;
+  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
+  Grid g{Z, Y, X, W};
+  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  int word = min(max(x0, 0), X - 1) >> 5, other = min(max(x0 + (KX - 1) * dx, 0), X - 1) >> 5;
+  u32 bits[KZ * KY], more[KZ * KY];
+  int ahead[KZ * KY], ahead_more[KZ * KY];
+#pragma unroll
+  for (int i = 0; i < KZ * KY; i++) {
+    int z = z0 + i / KY * dz, y = y0 + i % KY * dy;
+    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
+    const u32* line = words + (long long)line_of(g, c.x, z, y) * W;
+    bits[i] = ok ? line[word] : 0;
+    more[i] = ok && other != word ? line[other] : 0;
+  }
+#pragma unroll
+  for (int i = 0; i < KZ * KY; i++) {
+    const int* line = rank + (long long)line_of(g, c.x, z0 + i / KY * dz, y0 + i % KY * dy) * W;
+    ahead[i] = bits[i] ? line[word] : 0;
+    ahead_more[i] = more[i] ? line[other] : 0;
+  }
+  u32 mask = 0;
+#pragma unroll
+  for (int k = 0; k < KZ * KY * KX; k++) {
+    const int i = k / KX;
+    int x = x0 + k % KX * dx, row = -1;
+    if (x >= 0 && x < X) {
+      bool near = x >> 5 == word;
+      u32 b = near ? bits[i] : more[i], bit = 1u << (x & 31);
+      if (b & bit) row = (near ? ahead[i] : ahead_more[i]) + __popc(b & (bit - 1));
+    }
+    if (alive) table[(long long)k * pitch + o] = row;
+    if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
+    if ((k & 31) == 31 || k == KZ * KY * KX - 1) {
+      if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+      mask = 0;
+    }
+  }
+}
+#else
 extern "C" __global__ void fill_table(
     const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
     int Z, int Y, int X, int W,
@@ -330,3 +403,4 @@ extern "C" __global__ void unmark(
   int4 c = coordinates[i];
   words[(long long)((c.x * Z + c.y) * Y + c.z) * W + (c.w >> 5)] = 0;
 }
+#endif

@@ -3,7 +3,7 @@
 // out[o] = act(bias + sum over k of W[k]^T features[table[k, o]] + residual[o])
 //
 // A warp computes 8 * NB output rows. Channels are the rows of the matrix product and voxels its
-// columns (mma.m16n8k16), so that eight voxels without a neighbour at an offset cost nothing. The
+// columns (mma.m16n8k16), which lets every thread end up with adjacent channels of a voxel. The
 // weights of all offsets stay in shared memory, in the order in which `mma` wants them; features
 // go from global memory straight to registers: the channels' order in the inner product is free,
 // so it is chosen such that every thread reads 16 adjacent bytes. For less than 16 channels several
@@ -13,8 +13,9 @@
 //   CIN, COUT    channels of one row; CIN is 4, 8, 16, 32, 64 or 128
 //   TILE         output channels of a block, a multiple of 16 that divides COUT
 //   OFFSETS      K
-//   NB           eights of rows a warp, a multiple of 4
+//   NB           eights of rows a warp: 2, 4 or 8
 //   WARPS        warps of a block
+//   RESIDENT     blocks that a multiprocessor should hold
 //   BF16         1: bfloat16, 0: float16
 
 typedef unsigned int u32;
@@ -52,84 +53,51 @@ __device__ __forceinline__ float high_half(u32 v) {
 }
 #endif
 
-__device__ __forceinline__ void mma_if(float (&d)[4], const uint4 a, u32 b0, u32 b1, u32 go) {
-  asm volatile(
-      "{.reg .pred p; setp.ne.u32 p, %10, 0;\n"
-      "@p mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};}"
+__device__ __forceinline__ void mma(float (&d)[4], const uint4 a, u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1), "r"(go));
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 
-// Zeros where `row` is negative. Plain loads: what another kernel of the same graph wrote is seen.
-__device__ __forceinline__ void fetch16(u32* v, const u16* features, int row, int offset) {
-  const u16* p = features + (long long)row * CIN + offset;
-  asm volatile(
-      "{.reg .pred p; setp.ge.s32 p, %5, 0;\n"
-      "mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;\n"
-      "@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];}"
-      : "=&r"(v[0]), "=&r"(v[1]), "=&r"(v[2]), "=&r"(v[3]) : "l"(p), "r"(row));
+// Bytes of a row; zeros where `row` is negative.
+__device__ __forceinline__ void fetch16(u32* v, const char* features, int row, int offset) {
+  uint4 x = make_uint4(0, 0, 0, 0);
+  if (row >= 0) x = __ldg((const uint4*)(features + (long long)row * (CIN * 2) + offset));
+  v[0] = x.x; v[1] = x.y; v[2] = x.z; v[3] = x.w;
 }
-__device__ __forceinline__ void fetch8(u32* v, const u16* features, int row, int offset) {
-  const u16* p = features + (long long)row * CIN + offset;
-  asm volatile(
-      "{.reg .pred p; setp.ge.s32 p, %3, 0;\n"
-      "mov.b32 %0, 0; mov.b32 %1, 0;\n"
-      "@p ld.global.nc.v2.u32 {%0, %1}, [%2];}"
-      : "=&r"(v[0]), "=&r"(v[1]) : "l"(p), "r"(row));
+__device__ __forceinline__ void fetch8(u32* v, const char* features, int row) {
+  uint2 x = make_uint2(0, 0);
+  if (row >= 0) x = __ldg((const uint2*)(features + (long long)row * (CIN * 2)));
+  v[0] = x.x; v[1] = x.y;
 }
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
-struct Rows { int at[PACK > 1 ? NB : NB / 4]; };  // PACK: this thread's own; else one a lane
+struct Rows { int at[NB]; };  // of this thread's column in each eight
 
-// What one step needs: which rows its voxels see.
-__device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, int first, int count, int group) {
-  int lane = threadIdx.x & 31;
-  if (PACK > 1) {
-    int k = group * PACK + (PACK == 4 ? (lane & 3) : (lane & 3) >> 1);
+// Which rows the tile's voxels see at a step; none at step -1.
+__device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, int first, int count, int step) {
+  int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
+  if (PACK == 4) k += lane & 3;
+  if (PACK == 2) k += (lane & 3) >> 1;
+  int last = k < OFFSETS ? count : 0, o = first + (lane >> 2);
+  const int* from = table + (long long)k * pitch + o;
 #pragma unroll
-    for (int j = 0; j < NB; j++) {
-      int o = first + j * 8 + (lane >> 2);
-      rows.at[j] = k < OFFSETS && o < count ? table[(long long)k * pitch + o] : -1;
-    }
-  } else {
-#pragma unroll
-    for (int j = 0; j < NB / 4; j++) {
-      int o = first + j * 32 + lane;
-      rows.at[j] = o < count ? table[(long long)group * pitch + o] : -1;
-    }
-  }
+  for (int j = 0; j < NB; j++) rows.at[j] = o + 8 * j < last ? from[8 * j] : -1;
 }
 
-struct Inputs { u32 v[NB][KS * 2]; u32 seen; };  // of one step; seen: bit j, do voxels 8j.. see any
+struct Inputs { u32 v[NB][KS * 2]; };  // of one step
 
-__device__ __forceinline__ void gather(Inputs& in, const Rows& rows, const u16* features, int half) {
-  int lane = threadIdx.x & 31, t = lane & 3, g = lane >> 2;
-  in.seen = 0;
+// `features` points to this thread's bytes of row 0.
+__device__ __forceinline__ void gather(Inputs& in, const Rows& rows, const char* features, int step) {
+  const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
 #pragma unroll
-  for (int j = 0; j < NB; j++) {
-    int row;
-    if (PACK > 1) {
-      row = rows.at[j];
-      if (__any_sync(~0u, row >= 0)) in.seen |= 1u << j;
-      fetch8(in.v[j], features, row, PACK == 4 ? 0 : (t & 1) * 4);
-    } else {
-      if ((j & 3) == 0) {
-        u32 present = __ballot_sync(~0u, rows.at[j / 4] >= 0);
+  for (int j = 0; j < NB; j++)
+    if (CHUNK <= 16) fetch8(in.v[j], features, rows.at[j]);
+    else
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-          if (present >> (8 * i) & 255) in.seen |= 1u << (j + i);
-      }
-      row = __shfl_sync(~0u, rows.at[j / 4], (j & 3) * 8 + g);
-      if (CHUNK == 16) {
-        fetch8(in.v[j], features, row, t * 4);
-      } else {
-#pragma unroll
-        for (int i = 0; i < KS / 2; i++) fetch16(in.v[j] + 4 * i, features, row, half * CHUNK + i * 32 + t * 8);
-      }
-    }
-  }
+      for (int i = 0; i < KS / 2; i++) fetch16(in.v[j] + 4 * i, features, rows.at[j], half * CHUNK * 2 + i * 64);
 }
 
 __device__ __forceinline__ void multiply(float (&sum)[MB][NB][4], const Inputs& in, const u32* weights) {
@@ -141,41 +109,37 @@ __device__ __forceinline__ void multiply(float (&sum)[MB][NB][4], const Inputs& 
     for (int m = 0; m < MB; m++) {
       uint4 a = w[(m * KS + s) * 32];
 #pragma unroll
-      for (int j = 0; j < NB; j++) mma_if(sum[m][j], a, in.v[j][2 * s], in.v[j][2 * s + 1], in.seen & (1u << j));
+      for (int j = 0; j < NB; j++) mma(sum[m][j], a, in.v[j][2 * s], in.v[j][2 * s + 1]);
     }
 }
 
 // Walks over the steps at which a tile sees anything.
 struct Walk {
   u32 left[MASK_WORDS];
-  int group, half, word;
+  int step;
   __device__ __forceinline__ void start(const u32* masks, int first, int count) {
+    step = -1;
 #pragma unroll
     for (int i = 0; i < MASK_WORDS; i++) {
       left[i] = 0;
 #pragma unroll
-      for (int j = 0; j < NB / 4; j++)
+      for (int j = 0; j < (NB + 3) / 4; j++)
         if (first + 32 * j < count) left[i] |= masks[((first >> 5) + j) * MASK_WORDS + i];
     }
-    half = HALVES - 1;
-    group = -1;
-    word = 0;
   }
-  __device__ __forceinline__ bool next() {
-    if (HALVES > 1 && half + 1 < HALVES) { half++; return true; }
-    half = 0;
+  __device__ __forceinline__ int next() {  // -1 after the last
+    if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
+    step = -1;
 #pragma unroll
     for (int i = 0; i < MASK_WORDS; i++)
-      if (left[i]) {
+      if (left[i] && step < 0) {
         int k = 32 * i + __ffs(left[i]) - 1;
-        group = k / PACK;
+        step = k / PACK * HALVES;
         if (PACK == 1) left[i] &= left[i] - 1;
-        else left[i] &= ~(((1u << PACK) - 1) << ((group * PACK) & 31));
-        return true;
+        else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
       }
-    return false;
+    return step;
   }
-  __device__ __forceinline__ int step() const { return group * HALVES + half; }
 };
 
 #if __CUDA_ARCH__ >= 900
@@ -186,7 +150,7 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
+extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   extern __shared__ __align__(1024) u32 weights[];
@@ -204,6 +168,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
   __syncthreads();
   if (threadIdx.x == 0) {
     const u32 bytes = HALVES * STEP_WORDS * 4;
+#pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
       u32 barrier = shared_address(barriers + i);
       asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
@@ -221,15 +186,17 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
   __syncthreads();
 #endif
 
-  float offset[2 * MB];  // this thread's output channels
-#pragma unroll
-  for (int i = 0; i < 2 * MB; i++) offset[i] = bias ? bias[column * TILE + g * 2 * MB + i] : 0.f;
-
   int n = min(*count, capacity);
   int tiles = (n + 8 * NB - 1) / (8 * NB);
   // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
   int together = min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x);
+  const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
+  auto wait_for = [&](int step) {
+#if __CUDA_ARCH__ >= 900
+    if (!waited) wait_weights(shared_address(barriers + step / HALVES));
+#endif
+  };
   if (warp < together)
     for (int tile = blockIdx.x * together + warp; tile < tiles; tile += gridDim.x * together) {
       int first = tile * 8 * NB;
@@ -237,45 +204,40 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
       Walk walk;
       walk.start(masks, first, n);
       Rows rows;
-      Inputs in[2];
-      int step_now, step_next;
+      Inputs even, odd;
       // Three things at a time: products of one step, features of the next, rows of the one after.
-      bool more = walk.next();
-      if (more) {
-        load_rows(rows, table, pitch, first, n, walk.group);
-        step_next = walk.step();
-        gather(in[0], rows, features, walk.half);
-        more = walk.next();
-        bool next_known = more;
-        if (more) load_rows(rows, table, pitch, first, n, walk.group);
-        bool running = true;
-        while (running) {
-#pragma unroll
-          for (int buffer = 0; buffer < 2; buffer++) {
-            if (!running) break;
-            step_now = step_next;
-            if (next_known) {
-              step_next = walk.step();
-              gather(in[buffer ^ 1], rows, features, walk.half);
-              more = walk.next();
-              if (more) load_rows(rows, table, pitch, first, n, walk.group);
-            }
-#if __CUDA_ARCH__ >= 900
-            if (!waited) wait_weights(shared_address(barriers + step_now / HALVES));
-#endif
-            multiply(sum, in[buffer], weights + step_now * STEP_WORDS);
-            running = next_known;
-            next_known = more;
-          }
-        }
+      // Past the last step there are no rows, and fetching none costs next to nothing.
+      int step_even = walk.next(), step_odd;
+      load_rows(rows, table, pitch, first, n, step_even);
+      gather(even, rows, own_bytes, step_even);
+      step_odd = walk.next();
+      load_rows(rows, table, pitch, first, n, step_odd);
+      while (step_even >= 0) {
+        gather(odd, rows, own_bytes, step_odd);
+        int later = walk.next();
+        load_rows(rows, table, pitch, first, n, later);
+        wait_for(step_even);
+        multiply(sum, even, weights + step_even * STEP_WORDS);
+        if (step_odd < 0) break;
+        step_even = later;
+        gather(even, rows, own_bytes, step_even);
+        later = walk.next();
+        load_rows(rows, table, pitch, first, n, later);
+        wait_for(step_odd);
+        multiply(sum, odd, weights + step_odd * STEP_WORDS);
+        step_odd = later;
       }
       // Weights of steps that the first tile skipped may still be on their way.
 #if __CUDA_ARCH__ >= 900
       if (!waited) {
+#pragma unroll 1
         for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
         waited = true;
       }
 #endif
+      float offset[2 * MB];  // of this thread's output channels
+#pragma unroll
+      for (int i = 0; i < 2 * MB; i++) offset[i] = bias ? bias[column * TILE + g * 2 * MB + i] : 0.f;
 #pragma unroll
       for (int j = 0; j < NB; j++)
 #pragma unroll
@@ -305,6 +267,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
 #if __CUDA_ARCH__ >= 900
   // Memory that is being written to must not be given back: the loader waits for its copies.
   if (threadIdx.x == 0 && !waited)
+#pragma unroll 1
     for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
 #endif
 }

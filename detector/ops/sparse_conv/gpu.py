@@ -83,7 +83,9 @@ def _convolve(
     if tensor_cores.fits(features.dtype, in_channels, out_channels, offsets, device):
         wide_in = tensor_cores.padded_channels(in_channels, tensor_cores.IN_CHANNELS)
         wide_out = tensor_cores.padded_channels(out_channels, tensor_cores.OUT_CHANNELS)
-        kernels = tensor_cores.convolution(features.dtype, wide_in, wide_out, offsets, device)
+        kernels = tensor_cores.best_convolution(
+            features.dtype, wide_in, wide_out, offsets, device, rows
+        )
         if weight.dtype not in (torch.float32, features.dtype):
             weight = weight.to(features.dtype)
         packed = kernels.packed(weight, turned=turned, flipped=flipped)
@@ -121,7 +123,7 @@ def _weight_gradient(features: Tensor, out_gradient: Tensor, kernel_map: KernelM
         kernels = tensor_cores.weight_gradient(features.dtype, wide_in, wide_out, offsets, device)
         gradient = kernels(
             _widened(features, wide_in), _widened(out_gradient, wide_out), table,
-            tile_masks(table), _count(rows, device), in_channels,
+            _count(rows, device), in_channels, kernel_map.mirrored,
         )  # fmt: skip
         return gradient if wide_out == out_channels else gradient[..., :out_channels]
     if has_triton() and features.dtype != torch.float64:

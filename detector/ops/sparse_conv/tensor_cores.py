@@ -18,6 +18,10 @@ OUT_CHANNELS = (16, 32, 64, 128)
 HALVES = (torch.float16, torch.bfloat16)
 FRAGMENT_BYTES = 512
 BARRIER_BYTES = 8
+QUEUE_BYTES = 2048
+ROWS_PER_TURN = 128
+HEAVY = 3
+FEW_ROWS = 30_000
 
 
 def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
@@ -59,6 +63,7 @@ class Convolution:
     tile: int
     warps: int
     tile_rows: int
+    resident: int
     packed_words: int
     in_channels: int
     out_channels: int
@@ -107,44 +112,60 @@ class Convolution:
             return
         columns = self.out_channels // self.tile
         tiles = -(-capacity // self.tile_rows)
-        grid = min(tiles, max(1, multiprocessors(self.device) * self._resident() // columns))
+        grid = min(tiles, max(1, multiprocessors(self.device) * self.resident // columns))
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
             count, capacity, bias, residual, int(relu), out, device=self.device,
         )  # fmt: skip
 
-    def _resident(self) -> int:
-        """Blocks that fit a multiprocessor."""
-        shared = shared_memory_limit(self.device) // (self.convolve.shared_bytes + 1024)
-        return max(1, min(shared, _resident_threads(self.in_channels, self.tile) // (self.warps * 32)))
 
-
-def _resident_threads(in_channels: int, tile: int) -> int:
-    """How many threads' registers a multiprocessor holds."""
-    return 512 if tile == 16 else 384
+def best_convolution(
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int
+) -> Convolution:
+    """The kernels that measured fastest for about so many output rows on an H200; how they divide
+    the work changes no result beyond rounding."""
+    tile = _tile(in_channels, out_channels, offsets, device)
+    few = rows < FEW_ROWS
+    tile_rows, warps, resident = 32, 8, 1
+    if tile == 16:
+        tile_rows, warps = (32 if few else 64), 16
+    elif tile == 32 and in_channels <= 32:
+        resident = 2
+    elif in_channels == 128:
+        tile_rows, warps = (16, 12) if few else (64, 8)
+    elif tile == 64 and few:
+        tile_rows, warps = 16, 12
+    elif in_channels == 32:
+        warps = 12
+    return convolution(
+        dtype, in_channels, out_channels, offsets, device, tile, tile_rows, warps, resident
+    )
 
 
 @functools.cache
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
-    tile_rows: int | None = None, warps: int | None = None,
+    tile: int, tile_rows: int, warps: int, resident: int,
 ) -> Convolution:  # fmt: skip
-    """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets."""
-    tile = _tile(in_channels, out_channels, offsets, device)
+    """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
+
+    Args:
+        tile: output channels of a block.
+        tile_rows: rows of a warp, 16, 32 or 64.
+        warps: of a block.
+        resident: blocks on a multiprocessor.
+    """
     weight_bytes = _weight_bytes(in_channels, tile, offsets)
     steps = -(-offsets // max(1, 16 // in_channels))
-    if tile_rows is None:
-        tile_rows = 32 if tile == 64 or in_channels == 128 else 64
-    warps = warps or (16 if tile == 16 else 12)
     defines = dict(
         CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, NB=tile_rows // 8,
-        WARPS=warps, BF16=int(dtype == torch.bfloat16),
+        WARPS=warps, RESIDENT=resident, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
     shared = weight_bytes + steps * BARRIER_BYTES
     return Convolution(
         convolve=Kernel(CONV, "convolve", "PPPiPPiPPiP", defines, shared),
         pack=Kernel(CONV, "pack", "PiiiPiiP", defines),
-        tile=tile, warps=warps, tile_rows=tile_rows,
+        tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * weight_bytes // 4,
         in_channels=in_channels, out_channels=out_channels, device=device,
     )  # fmt: skip
@@ -164,26 +185,36 @@ class WeightGradient:
     device: int
 
     def __call__(
-        self, features: Tensor, out_gradient: Tensor, table: Tensor, masks: Tensor, count: Tensor,
-        source: int,
+        self, features: Tensor, out_gradient: Tensor, table: Tensor, count: Tensor, source: int,
+        centred: bool,
     ) -> Tensor:  # fmt: skip
-        """(K, source, out) float32; `source` of the features' channels are real."""
+        """(K, source, out) float32; `source` of the features' channels are real.
+
+        Args:
+            centred: every voxel sees itself through the middle offset, as in submanifold maps.
+        """
         offsets, rows = table.shape
         groups = -(-offsets // self.share)
-        most = max(1, -(-rows // (64 * self.team)))
-        slices = min(most, max(1, multiprocessors(self.device) // (groups * self.tiles)))
+        heavy = offsets // 2 // self.share if centred else -1
+        # The centre's group holds about as many pairs as three others.
+        weight = HEAVY if centred else 0
+        most = max(1, -(-rows // (ROWS_PER_TURN * self.team)))
+        share = max(1, multiprocessors(self.device) // self.tiles // (groups - centred + weight))
+        slices, heavy_slices = min(most, share), min(most, share * weight)
         partial = torch.empty(
-            slices, offsets, self.in_channels, self.out_channels, device=features.device
-        )
+            max(slices, heavy_slices), offsets, self.in_channels, self.out_channels,
+            device=features.device,
+        )  # fmt: skip
+        jobs = (groups - centred) * slices + heavy_slices
         self.gradient(
-            (slices, groups, self.tiles), self.share * self.team * 32, features, out_gradient,
-            table, table.stride(0), masks, masks.shape[1], count, rows, offsets, partial,
+            (jobs, self.tiles), self.share * self.team * 32, features, out_gradient, table,
+            table.stride(0), count, rows, offsets, slices, heavy, heavy_slices, partial,
             device=self.device,
         )  # fmt: skip
         total = torch.empty(offsets, source, self.out_channels, device=features.device)
         self.reduce(
-            (-(-total.numel() // 256),), 256, partial, slices, offsets, source, total,
-            device=self.device,
+            (-(-total.numel() // 256),), 256, partial, slices, heavy, heavy_slices, offsets,
+            source, total, device=self.device,
         )  # fmt: skip
         return total
 
@@ -197,7 +228,7 @@ def weight_gradient(
     share = 3 if offsets % 3 == 0 else 1
     team = 4 if share == 3 else 12
     stage = 32 * (tile_in + tile_out)
-    limit = shared_memory_limit(device) - 1024 - share * team * 512
+    limit = shared_memory_limit(device) - 1024 - share * team * QUEUE_BYTES
     stages = max(2, min(4, limit // (share * team * stage)))
     while share * team * stages * stage > limit:
         team -= 1
@@ -205,10 +236,10 @@ def weight_gradient(
         CIN=in_channels, COUT=out_channels, TIN=tile_in, TOUT=tile_out, SHARE=share, TEAM=team,
         STAGES=stages, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
-    shared = share * team * (stages * stage + 512)
+    shared = share * team * (stages * stage + QUEUE_BYTES)
     return WeightGradient(
-        gradient=Kernel(WEIGHT_GRADIENT, "weight_gradient", "PPPiPiPiiP", defines, shared),
-        reduce=Kernel(WEIGHT_GRADIENT, "reduce", "PiiiP", defines),
+        gradient=Kernel(WEIGHT_GRADIENT, "weight_gradient", "PPPiPiiiiiP", defines, shared),
+        reduce=Kernel(WEIGHT_GRADIENT, "reduce", "PiiiiiP", defines),
         in_channels=in_channels, out_channels=out_channels,
         tiles=(in_channels // tile_in) * (out_channels // tile_out),
         share=share, team=team, device=device,

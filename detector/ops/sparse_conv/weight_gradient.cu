@@ -27,7 +27,8 @@ typedef unsigned short u16;
 #define IN_CHUNKS (TIN / 8)    // of 16 bytes in a row
 #define OUT_CHUNKS (TOUT / 8)
 #define STAGE_BYTES (16 * 2 * (TIN + TOUT))
-#define QUEUE 64
+#define AHEAD 4    // rows a lane looks at in one turn
+#define QUEUE 256  // pairs; holds what is left and a turn's
 #define MI (TIN / 16)
 #define NI (TOUT / 8)
 
@@ -92,44 +93,58 @@ __device__ __forceinline__ void multiply(float (&sum)[MI][NI][4], u32 stage) {
   }
 }
 
-// Grid: (slices of rows, groups of SHARE offsets, tiles of channels). partial: [slice][k][CIN][COUT].
+// Grid: (jobs, tiles of channels). Jobs are slices of rows of groups of SHARE offsets: `slices` of each
+// group, and `heavy_slices` of group `heavy`, a submanifold kernel's centre, which has the most pairs.
+// partial: [slice][k][CIN][COUT].
 extern "C" __global__ void __launch_bounds__(SHARE * TEAM * 32, 1) weight_gradient(
-    const u16* features, const u16* out_gradient, const int* table, int pitch, const u32* masks,
-    int mask_words, const int* count, int capacity, int offsets, float* partial) {
+    const u16* features, const u16* out_gradient, const int* table, int pitch, const int* count, int capacity, int offsets, int slices, int heavy, int heavy_slices,
+    float* partial) {
   extern __shared__ __align__(128) unsigned char memory[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  int member = warp / SHARE, k = blockIdx.y * SHARE + warp % SHARE;
-  int from_in = blockIdx.z / (COUT / TOUT) * TIN, from_out = blockIdx.z % (COUT / TOUT) * TOUT;
+  // The heavy group's jobs come first.
+  int job = blockIdx.x, group = heavy, slice = job, of = heavy_slices;
+  if (job >= heavy_slices) {
+    job -= heavy_slices;
+    group = job / slices;
+    slice = job % slices;
+    of = slices;
+    if (heavy >= 0 && group >= heavy) group++;
+  }
+  int member = warp / SHARE, k = group * SHARE + warp % SHARE;
+  int from_in = blockIdx.y / (COUT / TOUT) * TIN, from_out = blockIdx.y % (COUT / TOUT) * TOUT;
   u32 stages = shared_address(memory) + warp * STAGES * STAGE_BYTES;
   int2* queue = (int2*)(memory + SHARE * TEAM * STAGES * STAGE_BYTES) + warp * QUEUE;
 
-  int n = min(*count, capacity), chunks = (n + 31) / 32;
+  const int n = min(*count, capacity), turns = (n + 32 * AHEAD - 1) / (32 * AHEAD), stride = of * TEAM;
   float sum[MI][NI][4] = {};
   int queued = 0, issued = 0, fetched = 0, done = 0;  // pairs, pairs, fetches, fetches
-  int chunk = blockIdx.x * TEAM + member;
-  const int stride = gridDim.x * TEAM;
-  // Rows of the chunk after this one are loaded while this one's are worked on.
-  int row_next = -1;
-  auto look = [&](int c) {
-    if (c < chunks && (masks[c * mask_words + (k >> 5)] >> (k & 31) & 1)) {
-      int o = c * 32 + lane;
-      return o < n ? table[(long long)k * pitch + o] : -1;
+  int turn = slice * TEAM + member;
+  // Rows of the turn after this one are loaded while this one's are worked on.
+  int ahead[AHEAD];
+  auto look = [&](int turn) {
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {
+      int o = (turn * AHEAD + i) * 32 + lane;
+      ahead[i] = o < n ? table[(long long)k * pitch + o] : -1;
     }
-    return -1;
   };
   if (k < offsets) {
-    row_next = look(chunk);
-    while (chunk < chunks || issued < queued) {
-      if (chunk < chunks) {
-        int row = row_next, o = chunk * 32 + lane;
-        row_next = look(chunk + stride);
-        u32 present = __ballot_sync(~0u, row >= 0);
-        if (row >= 0) queue[(queued + __popc(present & ((1u << lane) - 1))) & (QUEUE - 1)] = make_int2(row, o);
-        queued += __popc(present);
-        chunk += stride;
+    look(turn);
+    while (turn < turns || issued < queued) {
+      if (turn < turns) {
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+          u32 present = __ballot_sync(~0u, ahead[i] >= 0);
+          if (ahead[i] >= 0)
+            queue[(queued + __popc(present & ((1u << lane) - 1))) & (QUEUE - 1)] =
+                make_int2(ahead[i], (turn * AHEAD + i) * 32 + lane);
+          queued += __popc(present);
+        }
+        turn += stride;
+        look(turn);
         __syncwarp();
       }
-      bool last = chunk >= chunks;
+      bool last = turn >= turns;
       while (queued - issued >= 16 || (last && queued > issued)) {
         int take = min(16, queued - issued);
         if (fetched - done == STAGES) {
@@ -154,8 +169,8 @@ extern "C" __global__ void __launch_bounds__(SHARE * TEAM * 32, 1) weight_gradie
   // The team adds up, one member after another.
   float* shared = (float*)memory;  // [SHARE][TIN * TOUT / 2] float2 a thread: its own place
   const int mine = (warp % SHARE) * (MI * NI * 4 * 32) + lane;
-  for (int turn = TEAM - 1; turn > 0; turn--) {
-    if (member == turn)
+  for (int sender = TEAM - 1; sender > 0; sender--) {
+    if (member == sender)
 #pragma unroll
       for (int m = 0; m < MI; m++)
 #pragma unroll
@@ -163,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(SHARE * TEAM * 32, 1) weight_gradie
 #pragma unroll
           for (int r = 0; r < 4; r++) shared[mine + ((m * NI + i) * 4 + r) * 32] = sum[m][i][r];
     __syncthreads();
-    if (member == turn - 1)
+    if (member == sender - 1)
 #pragma unroll
       for (int m = 0; m < MI; m++)
 #pragma unroll
@@ -174,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(SHARE * TEAM * 32, 1) weight_gradie
   }
   if (member == 0 && k < offsets) {
     int g = lane >> 2, t = lane & 3;
-    float* to = partial + ((long long)blockIdx.x * offsets + k) * CIN * COUT;
+    float* to = partial + ((long long)slice * offsets + k) * CIN * COUT;
 #pragma unroll
     for (int m = 0; m < MI; m++)
 #pragma unroll
@@ -188,10 +203,12 @@ extern "C" __global__ void __launch_bounds__(SHARE * TEAM * 32, 1) weight_gradie
 }
 
 // gradient[k, i, :] = sum of the slices, for the first `source` of CIN input channels.
-extern "C" __global__ void reduce(const float* partial, int slices, int offsets, int source, float* gradient) {
+extern "C" __global__ void reduce(
+    const float* partial, int slices, int heavy, int heavy_slices, int offsets, int source, float* gradient) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= offsets * source * COUT) return;
   int out = i % COUT, in = i / COUT % source, k = i / (COUT * source);
+  if (k / SHARE == heavy) slices = heavy_slices;
   const float* from = partial + ((long long)k * CIN + in) * COUT + out;
   const long long step = (long long)offsets * CIN * COUT;
   float total = 0;
