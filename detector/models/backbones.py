@@ -141,6 +141,11 @@ class SparseEncoder(nn.Module):
 
     def forward(self, x: SparseTensor) -> BackboneOutput:
         importances = []
+        if not self.focal:
+            x.occupancy.prepare([
+                (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+                for conv in self.modules() if isinstance(conv, SparseConv3d)
+            ])  # fmt: skip
         x = self.stem(x)
         for index, stage in enumerate(self.stages):
             x = stage(x)

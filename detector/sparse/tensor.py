@@ -94,6 +94,11 @@ def _index_of(
 ) -> tuple[Occupancy, Tensor | None]:
     """The index, and the order that sorts the rows (None: they are sorted)."""
     coordinates = coordinates.detach()
+    if coordinates.dtype == torch.int32:
+        made = Occupancy.of_unchecked(coordinates, spatial_shape, batch_size)
+        if made is not None and not made[1] and len(made[0]) == len(coordinates):
+            occupancy, _, in_order = made
+            return occupancy, None if in_order else _order(occupancy, coordinates)
     upper = torch.tensor((batch_size, *spatial_shape), device=coordinates.device)
     outside = ((coordinates < 0) | (coordinates >= upper)).any(1)
     if outside.any():
@@ -111,11 +116,16 @@ def _index_of(
         )
     if torch.equal(occupancy.coordinates, coordinates):
         return occupancy, None
+    return occupancy, _order(occupancy, coordinates)
+
+
+def _order(occupancy: Occupancy, coordinates: Tensor) -> Tensor:
+    """Which given row each row of the index was."""
     order = torch.empty(len(coordinates), dtype=torch.int64, device=coordinates.device)
     order[occupancy.rows(coordinates).long()] = torch.arange(
         len(coordinates), device=coordinates.device
     )
-    return occupancy, order
+    return order
 
 
 def _check_features(features: Tensor, rows: int) -> None:

@@ -41,7 +41,7 @@ _unmark = Kernel(SOURCE, "unmark", "PPiPiii")
 def _fill_table(kernel_size: Triple | None) -> Kernel:
     """For one kernel size, or for any."""
     defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True)) if kernel_size else {}
-    return Kernel(SOURCE, "fill_table", "PPiPP" + "i" * 16 + "PiPi", defines)
+    return Kernel(SOURCE, "fill_table", "PPiPP" + "i" * 17 + "PiPi", defines)
 
 
 def blocks(items: int, threads: int = THREADS) -> int:
@@ -51,7 +51,10 @@ def blocks(items: int, threads: int = THREADS) -> int:
 class Bitmap:
     """Bits, ranks and the number of rows of one grid, all on the GPU."""
 
-    def __init__(self, shape: Triple, batch_size: int, device: torch.device):
+    def __init__(
+        self, shape: Triple, batch_size: int, device: torch.device, memory: Tensor | None = None
+    ):
+        """`memory`: zeros to use, as many int32 as `memory_needed`; None takes new ones."""
         self.shape = shape
         self.batch_size = batch_size
         self.line_words = -(-shape[2] // 32)
@@ -59,14 +62,21 @@ class Bitmap:
         self.quads = -(-words // 4)
         self.scan_blocks = max(1, -(-words // WORDS_PER_BLOCK))
         # One stretch of memory, so that one clearing serves the bits and the scan's state.
-        self.cleared = torch.zeros(
-            4 * self.quads + 2 * (1 + self.scan_blocks), dtype=torch.int32, device=device
-        )
+        if memory is None:
+            memory = torch.zeros(
+                self.memory_needed(shape, batch_size), dtype=torch.int32, device=device
+            )
+        self.cleared = memory
         self.words = self.cleared[: 4 * self.quads]
         self.state = self.cleared[4 * self.quads :]
         self.rank = torch.empty(4 * self.quads, dtype=torch.int32, device=device)
         self.count = torch.zeros(1, dtype=torch.int32, device=device)
         self.device = torch.device("cuda", self.words.get_device())
+
+    @staticmethod
+    def memory_needed(shape: Triple, batch_size: int) -> int:
+        words = batch_size * shape[0] * shape[1] * -(-shape[2] // 32)
+        return 4 * -(-words // 4) + 2 * (1 + max(1, -(-words // WORDS_PER_BLOCK)))
 
     @property
     def dimensions(self) -> tuple[int, int, int, int]:
@@ -146,7 +156,7 @@ class Bitmap:
 
     def fill_table(
         self, sites: Tensor, count: Tensor, table: Tensor, masks: Tensor, kernel_size: Triple,
-        stride: Triple, padding: Triple, dilation: Triple,
+        stride: Triple, padding: Triple, dilation: Triple, most_rows: int = (1 << 31) - 1,
     ) -> None:  # fmt: skip
         """table[k, o] = row of cell `site * stride - padding + offset * dilation`, or -1."""
         if len(sites):
@@ -154,7 +164,7 @@ class Bitmap:
             _fill_table(kernel_size if known else None)(
                 (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
                 self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
-                *dilation, table, table.stride(0), masks, masks.shape[1],
+                *dilation, most_rows, table, table.stride(0), masks, masks.shape[1],
                 device=self.device.index,
             )  # fmt: skip
 

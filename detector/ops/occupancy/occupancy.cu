@@ -271,7 +271,7 @@ extern "C" __global__ void find_rows(
 
 // table[k * pitch + o] = row of cell `site * stride - padding + offset * dilation`, or -1.
 // masks[o / 32 * mask_words + k / 32], bit k % 32: does any site of the 32 see something through
-// offset k? One thread a site; rows of x are read by one or two words for all their offsets.
+// offset k? Rows from `most_rows` on count as absent. One thread a site; rows of x are read by one or two words for all their offsets.
 // KZ, KY, KX are set where a kernel's size is known and (KX - 1) * dx <= 32: all words are then
 // asked for at once.
 #ifdef KZ
@@ -279,7 +279,7 @@ extern "C" __global__ void fill_table(
     const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
     int Z, int Y, int X, int W,
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
-    int* table, int pitch, u32* masks, int mask_words) {
+    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;
@@ -314,6 +314,7 @@ extern "C" __global__ void fill_table(
       u32 b = near ? bits[i] : more[i], bit = 1u << (x & 31);
       if (b & bit) row = (near ? ahead[i] : ahead_more[i]) + __popc(b & (bit - 1));
     }
+    if (row >= most_rows) row = -1;
     if (alive) table[(long long)k * pitch + o] = row;
     if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
     if ((k & 31) == 31 || k == KZ * KY * KX - 1) {
@@ -327,7 +328,7 @@ extern "C" __global__ void fill_table(
     const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
     int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
-    int* table, int pitch, u32* masks, int mask_words) {
+    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;
@@ -358,6 +359,7 @@ extern "C" __global__ void fill_table(
           u32 bit = 1u << (x & 31);
           if (bits & bit) row = ahead + __popc(bits & (bit - 1));
         }
+        if (row >= most_rows) row = -1;
         if (alive) table[(long long)k * pitch + o] = row;
         if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
         if ((k & 31) == 31) {

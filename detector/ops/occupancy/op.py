@@ -61,6 +61,19 @@ class Occupancy:
         kind = _index_class(coordinates.device, shape, batch_size, byte_budget)
         return cls(kind.of_any(coordinates.contiguous(), shape, batch_size))
 
+    @classmethod
+    def of_unchecked(
+        cls, coordinates: Int32[Tensor, "N 4"], spatial_shape: Sequence[int], batch_size: int
+    ) -> tuple[Occupancy, bool, bool] | None:
+        """On a GPU, the index of whatever was given, whether a row lies outside the grid, and
+        whether rows are in order and distinct, with one wait; None where this can't be done."""
+        shape = as_triple(spatial_shape, "spatial_shape", 1)
+        kind = _index_class(coordinates.device, shape, batch_size, None)
+        if not hasattr(kind, "of_unchecked"):
+            return None
+        index, outside, in_order = kind.of_unchecked(coordinates.contiguous(), shape, batch_size)
+        return cls(index), outside, in_order
+
     @property
     def coordinates(self) -> Int32[Tensor, "V 4"]:
         """(b, z, y, x) of every row, sorted."""
@@ -140,6 +153,21 @@ class Occupancy:
             table = self._index.table(coarse.coordinates, *key)
             self._downsampled[key] = coarse, KernelMap(table, len(self), key[0])
         return self._downsampled[key]
+
+    def prepare(self, steps: Sequence[tuple[Triple, Triple, Triple, Triple]]) -> None:
+        """Makes the indices and maps of strided convolutions one after another, each given by
+        (kernel_size, stride, padding, dilation). `downsample` then finds them; on a GPU this waits
+        for it once, where one by one each would wait."""
+        if not steps or steps[0] in self._downsampled:
+            return
+        if not hasattr(self._index, "windows_chain"):
+            return
+        fine = self
+        for key, index in zip(steps, self._index.windows_chain(steps), strict=True):
+            coarse = Occupancy(index)
+            table = fine._index.table(coarse.coordinates, *key)
+            fine._downsampled[key] = coarse, KernelMap(table, len(fine), key[0])
+            fine = coarse
 
     def map_to(self, coarse: Occupancy, kernel_size: int | Sequence[int]) -> KernelMap:
         """The map by which `downsample` made `coarse` from this index.

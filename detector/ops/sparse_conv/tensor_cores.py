@@ -29,7 +29,9 @@ def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
     return next((size for size in sizes if size >= channels), None)
 
 
-def fits(dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int) -> bool:
+def fits(
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int
+) -> bool:
     """Are there tensor-core kernels for these sizes, filled up?"""
     if dtype not in HALVES or max(in_channels, out_channels) > IN_CHANNELS[-1]:
         return False

@@ -1,0 +1,12 @@
+"""Inference without waiting: buffers of a fixed capacity, counts that stay on the GPU.
+
+A plan is made once from an eager network's weights; running it only starts kernels, so that it can
+be captured into one CUDA graph.
+"""
+
+from detector.sparse.planned.convolution import PlannedConvolution
+from detector.sparse.planned.encoder import PlannedEncoder
+from detector.sparse.planned.graph import GraphedEncoder
+from detector.sparse.planned.levels import Level, Levels
+
+__all__ = ["GraphedEncoder", "Level", "Levels", "PlannedConvolution", "PlannedEncoder"]

@@ -1,0 +1,72 @@
+"""A convolution with what follows it - batch norm, residual, ReLU - in one kernel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detector.ops.sparse_conv import tensor_cores
+from detector.sparse.planned.levels import Level, Table
+
+
+class PlannedConvolution:
+    """Weights folded and packed, with its output buffer.
+
+    Args:
+        weight: (kz, ky, kx, in, out).
+        bias: (out,) or None.
+        norm: batch norm after the convolution, in evaluation mode; None is none.
+        in_channels: of the rows that come in, at least the weight's.
+
+    Raises:
+        ValueError: more than 128 channels, for which there are no such kernels.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None, sites: Level,
+        table: Table, dtype: torch.dtype, *, relu: bool, expected_rows: int,
+    ):  # fmt: skip
+        offsets = weight.shape[:3].numel()
+        device = weight.get_device()
+        source, target = weight.shape[3:]
+        if not tensor_cores.fits(dtype, source, target, offsets, device):
+            raise ValueError(
+                f"a planned convolution takes {dtype} and up to 128 channels, got {source} to "
+                f"{target}; run the network without a plan"
+            )
+        self.in_channels = tensor_cores.padded_channels(source, tensor_cores.IN_CHANNELS)
+        self.out_channels = tensor_cores.padded_channels(target, tensor_cores.OUT_CHANNELS)
+        self.kernels = tensor_cores.best_convolution(
+            dtype, self.in_channels, self.out_channels, offsets, device, expected_rows
+        )
+        self.sites, self.table, self.relu = sites, table, relu
+        scale, shift = _folded(norm, bias, target, device)
+        self.packed = self.kernels.packed(weight.float().flatten(0, 2).contiguous(), scale=scale)
+        self.bias = functional.pad(shift, (0, self.out_channels - target)).contiguous()
+        self.out = torch.zeros(sites.capacity, self.out_channels, dtype=dtype, device=device)
+
+    def __call__(self, features: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Rows (capacity, in_channels) -> rows (capacity, out_channels), always the same memory."""
+        self.kernels(
+            features, self.packed, self.table.table, self.table.masks, self.sites.count,
+            self.sites.capacity, self.out, bias=self.bias, residual=residual, relu=self.relu,
+        )  # fmt: skip
+        return self.out
+
+
+def _folded(
+    norm: nn.Module | None, bias: Tensor | None, channels: int, device: int
+) -> tuple[Tensor, Tensor]:
+    """Factor and summand of each output channel that stand for bias and batch norm."""
+    place = torch.device("cuda", device)
+    shift = torch.zeros(channels, device=place) if bias is None else bias.detach().float()
+    if norm is None:
+        return torch.ones(channels, device=place), shift
+    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().double()
+    shift = (shift.double() - norm.running_mean.double()) * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.detach().double()
+    return scale.float().contiguous(), shift.float().contiguous()

@@ -1,0 +1,132 @@
+"""The indices and tables of a whole network, with room for a fixed number of voxels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from detector.ops.occupancy.gpu import ONE, Bitmap, new_table
+from detector.ops.occupancy.shapes import Triple, convolved_shape
+
+
+@dataclass
+class Table:
+    """A kernel map with room for `capacity` output rows."""
+
+    table: Tensor
+    masks: Tensor
+    kernel_size: Triple
+
+
+@dataclass
+class Level:
+    """One grid: its index, its voxels' coordinates and how many there are."""
+
+    bitmap: Bitmap
+    coordinates: Tensor
+    """(capacity, 4) int32; rows beyond the count mean nothing."""
+    name: str
+    """For messages."""
+    tables: dict[Triple, Table] = field(default_factory=dict)
+    """Submanifold maps by kernel size."""
+
+    @property
+    def capacity(self) -> int:
+        return len(self.coordinates)
+
+    @property
+    def count(self) -> Tensor:
+        """(1,) int32 on the GPU; larger than the capacity if that was too small."""
+        return self.bitmap.count
+
+    def submanifold(self, kernel_size: Triple) -> Table:
+        """Room for the map; `fill_submanifold` fills it."""
+        if kernel_size not in self.tables:
+            self.tables[kernel_size] = make_table(self, kernel_size)
+        return self.tables[kernel_size]
+
+    def fill_submanifold(self) -> None:
+        for table in self.tables.values():
+            padding = tuple(k // 2 for k in table.kernel_size)
+            self.bitmap.fill_table(
+                self.coordinates, self.count, table.table, table.masks, table.kernel_size, ONE,
+                padding, ONE, self.capacity,
+            )  # fmt: skip
+
+
+def make_table(level: Level, kernel_size: Triple) -> Table:
+    """Room for a map whose output rows are a level's."""
+    table, masks = new_table(math.prod(kernel_size), level.capacity, level.coordinates.device)
+    return Table(table, masks, kernel_size)
+
+
+class Levels:
+    """All grids of a network; their bits lie in one stretch of memory that one call clears."""
+
+    def __init__(
+        self, shapes: Sequence[Triple], capacities: Sequence[int], batch_size: int,
+        device: torch.device, names: Sequence[str],
+    ):  # fmt: skip
+        sizes = [
+            -(-Bitmap.memory_needed(shape, batch_size) // 64) * 64 for shape in shapes
+        ]
+        self.memory = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
+        self.counts = torch.zeros(len(sizes), dtype=torch.int32, device=device)
+        self.most = torch.zeros_like(self.counts)
+        """The largest counts since they were last looked at."""
+        self.levels = []
+        parts = zip(shapes, capacities, names, self.memory.split(sizes), strict=True)
+        for number, (shape, capacity, name, memory) in enumerate(parts):
+            bitmap = Bitmap(shape, batch_size, device, memory)
+            bitmap.count = self.counts[number : number + 1]
+            most = batch_size * math.prod(shape)
+            coordinates = torch.empty(
+                min(capacity, most), 4, dtype=torch.int32, device=device
+            )
+            self.levels.append(Level(bitmap, coordinates, name))
+
+    def __getitem__(self, number: int) -> Level:
+        return self.levels[number]
+
+    def clear(self) -> None:
+        """All bits to 0, for the next frame."""
+        self.memory.zero_()
+
+
+@dataclass
+class Step:
+    """A strided convolution's way from one level to the next."""
+
+    finer: Level
+    coarser: Level
+    table: Table
+    stride: Triple
+    padding: Triple
+    dilation: Triple
+
+    def mark(self) -> None:
+        self.coarser.bitmap.mark_windows(
+            self.finer.coordinates, self.finer.count, self.table.kernel_size, self.stride,
+            self.padding, self.dilation,
+        )  # fmt: skip
+
+    def fill(self) -> None:
+        self.finer.bitmap.fill_table(
+            self.coarser.coordinates, self.coarser.count, self.table.table, self.table.masks,
+            self.table.kernel_size, self.stride, self.padding, self.dilation,
+            self.finer.capacity,
+        )  # fmt: skip
+
+
+def shapes_along(
+    shape: Triple, steps: Sequence[tuple[Triple, Triple, Triple, Triple]]
+) -> list[Triple]:
+    """Grid shapes before and after each strided convolution (kernel, stride, padding, dilation)."""
+    shapes = [shape]
+    for step in steps:
+        shapes.append(convolved_shape(shapes[-1], *step))
+    return shapes
