@@ -159,7 +159,8 @@ def _difference(coordinates: Tensor, features: Tensor, true_coordinates, true_fe
         return f"{len(coordinates)} voxels, not {len(true_coordinates)}"
     upper = true_coordinates.amax(0).long() + 1
     c = coordinates.long()
-    order = torch.argsort(((c[:, 0] * upper[1] + c[:, 1]) * upper[2] + c[:, 2]) * upper[3] + c[:, 3])
+    keys = ((c[:, 0] * upper[1] + c[:, 1]) * upper[2] + c[:, 2]) * upper[3] + c[:, 3]
+    order = torch.argsort(keys)
     if not torch.equal(coordinates[order], true_coordinates):
         return "other voxels"
     error = (features[order].float() - true_features).norm() / true_features.norm()
@@ -172,7 +173,8 @@ def _guarded(what, workload, engine, floor, measure: Callable[[], tuple]) -> Row
         time, mebibytes, note = measure()
         return Row(what, workload, engine, time, floor, mebibytes, note)
     except Exception as error:
-        return Row(what, workload, engine, None, floor, note=f"{type(error).__name__}: {error}"[:160])
+        note = f"{type(error).__name__}: {error}"[:160]
+        return Row(what, workload, engine, None, floor, note=note)
     finally:
         gc.collect()
         torch.cuda.empty_cache()

@@ -170,8 +170,9 @@ def _cached_code(path: Path, defines: tuple, capability: str) -> bytes:
     file = cache_folder() / f"{path.stem}_sm{capability}_{key}.cubin"
     with suppress(OSError):
         return file.read_bytes()
-    newest = max((arch for arch in _architectures()), default=int(capability))
-    target = f"sm_{capability}" if int(capability) <= newest else f"compute_{newest}"
+    newest = max(_architectures())
+    known = int(capability) <= newest
+    target = f"sm_{capability}" if known else f"compute_{newest}"
     image = _compile(source, path.name, defines, target)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

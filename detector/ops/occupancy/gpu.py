@@ -27,10 +27,10 @@ TABLE_THREADS = 128
 ONE = (1, 1, 1)
 
 _mark = Kernel(SOURCE, "mark", "PPiPiiiiiPP")
-_mark_windows = Kernel(SOURCE, "mark_windows", "PPiP" + "i" * 16)
+_mark_windows = Kernel(SOURCE, "mark_windows", "PPPiiiiP" + "i" * 16)
 _mark_neighbours = Kernel(SOURCE, "mark_neighbours", "PPiPP" + "i" * 7)
-_scan = Kernel(SOURCE, "scan", "PiPPPPiiii")
-_emit = Kernel(SOURCE, "emit", "PiPPiiii")
+_scan = Kernel(SOURCE, "scan", "PiPPPiP")
+_emit = Kernel(SOURCE, "emit", "PPPPiPiiii")
 _find_rows = Kernel(SOURCE, "find_rows", "PPiPPiiiiiP")
 _transpose_table = Kernel(SOURCE, "transpose_table", "PiiPi")
 _mask_table = Kernel(SOURCE, "mask_table", "PiiiPi")
@@ -49,12 +49,18 @@ def blocks(items: int, threads: int = THREADS) -> int:
 
 
 class Bitmap:
-    """Bits, ranks and the number of rows of one grid, all on the GPU."""
+    """Bits, ranks and the number of rows of one grid, all on the GPU.
+
+    Args:
+        most_rows: how many rows there can be; of more, only the count is right.
+        memory: zeros to use, as many int32 as `memory_needed`; None takes new ones.
+        totals: (2,) int32 to count in; None takes new ones.
+    """
 
     def __init__(
-        self, shape: Triple, batch_size: int, device: torch.device, memory: Tensor | None = None
-    ):
-        """`memory`: zeros to use, as many int32 as `memory_needed`; None takes new ones."""
+        self, shape: Triple, batch_size: int, device: torch.device, most_rows: int,
+        memory: Tensor | None = None, totals: Tensor | None = None,
+    ):  # fmt: skip
         self.shape = shape
         self.batch_size = batch_size
         self.line_words = -(-shape[2] // 32)
@@ -70,7 +76,13 @@ class Bitmap:
         self.words = self.cleared[: 4 * self.quads]
         self.state = self.cleared[4 * self.quads :]
         self.rank = torch.empty(4 * self.quads, dtype=torch.int32, device=device)
-        self.count = torch.zeros(1, dtype=torch.int32, device=device)
+        self.listed = torch.empty(
+            max(1, min(most_rows, words)), dtype=torch.int32, device=device
+        )
+        if totals is None:
+            totals = torch.zeros(2, dtype=torch.int32, device=device)
+        self.totals = totals
+        self.count = totals[:1]
         self.device = torch.device("cuda", self.words.get_device())
 
     @staticmethod
@@ -98,16 +110,15 @@ class Bitmap:
             )  # fmt: skip
 
     def mark_windows(
-        self, finer: Tensor, finer_count: Tensor, kernel_size: Triple, stride: Triple,
-        padding: Triple, dilation: Triple,
-    ) -> None:  # fmt: skip
-        """Sets bits of the output cells of a strided convolution of voxels of a finer grid."""
-        if len(finer):
-            _mark_windows(
-                (blocks(len(finer)),), THREADS, finer, finer_count, len(finer), self.words,
-                *self.dimensions, *kernel_size, *stride, *padding, *dilation,
-                device=self.device.index,
-            )  # fmt: skip
+        self, finer: Bitmap, kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple
+    ) -> None:
+        """Sets bits of the output cells of a strided convolution of a finer grid's voxels, after
+        its `scan`."""
+        _mark_windows(
+            (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
+            len(finer.listed), *finer.shape[:2], finer.line_words, self.words, *self.dimensions,
+            *kernel_size, *stride, *padding, *dilation, device=self.device.index,
+        )  # fmt: skip
 
     def mark_neighbours(
         self, coordinates: Tensor, count: Tensor, chosen: Tensor, kernel_size: Triple
@@ -123,16 +134,19 @@ class Bitmap:
         """Ranks and the count of the bits set; the first coordinates, as many as fit."""
         _scan(
             (self.scan_blocks,), THREADS, self.words, self.quads, self.state, self.rank,
-            self.count, coordinates, 0 if coordinates is None else len(coordinates),
-            *self.shape[:2], self.line_words, device=self.device.index,
+            self.listed, len(self.listed), self.totals, device=self.device.index,
         )  # fmt: skip
+        if coordinates is not None:
+            self.emit(coordinates)
 
     def emit(self, coordinates: Tensor) -> None:
-        """Coordinates of all bits, after `scan`."""
+        """The first coordinates, as many as fit, after `scan`."""
         if len(coordinates):
+            most = min(len(self.listed), len(coordinates))
             _emit(
-                (self.scan_blocks,), THREADS, self.words, self.quads, self.rank, coordinates,
-                len(coordinates), *self.shape[:2], self.line_words, device=self.device.index,
+                (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
+                most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
+                device=self.device.index,
             )  # fmt: skip
 
     def unmark(self, coordinates: Tensor, count: Tensor) -> None:
@@ -187,7 +201,7 @@ class BitmapIndex:
         cls, coordinates: Int32[Tensor, "V 4"], shape: Triple, batch_size: int
     ) -> BitmapIndex:
         """Of coordinates that are sorted, distinct and inside; they are kept, not copied."""
-        bitmap = Bitmap(shape, batch_size, coordinates.device)
+        bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
         bitmap.mark(coordinates)
         bitmap.scan()
         return cls(bitmap, coordinates)
@@ -197,7 +211,7 @@ class BitmapIndex:
         cls, coordinates: Int32[Tensor, "N 4"], shape: Triple, batch_size: int
     ) -> BitmapIndex:
         """Of coordinates in any order, repeated or not, inside; rows with b < 0 don't count."""
-        bitmap = Bitmap(shape, batch_size, coordinates.device)
+        bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
         bitmap.mark(coordinates)
         return cls._finished(bitmap, len(coordinates))
 
@@ -207,7 +221,7 @@ class BitmapIndex:
     ) -> tuple[BitmapIndex, bool, bool]:
         """As `of_any`, and whether a row lies outside, and whether the rows are in order and
         distinct; with one wait for all."""
-        bitmap = Bitmap(shape, batch_size, coordinates.device)
+        bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
         facts = torch.zeros(2, dtype=torch.int32, device=coordinates.device)
         bitmap.mark(coordinates, None, facts[:1], facts[1:])
         emitted = coordinates.new_empty(len(coordinates), 4)
@@ -223,14 +237,16 @@ class BitmapIndex:
 
     def union(self, coordinates: Int32[Tensor, "N 4"]) -> BitmapIndex:
         """Of these cells and the given ones, which are as for `of_any`."""
-        bitmap = Bitmap(self.shape, self.batch_size, coordinates.device)
+        most = len(self.coordinates) + len(coordinates)
+        bitmap = Bitmap(self.shape, self.batch_size, coordinates.device, most)
         bitmap.mark(self.coordinates)
         bitmap.mark(coordinates)
-        return self._finished(bitmap, len(self.coordinates) + len(coordinates))
+        return self._finished(bitmap, most)
 
     def dilate(self, chosen: Bool[Tensor, "V K"], kernel_size: Triple) -> BitmapIndex:
         """Of these cells and the neighbours inside the grid that each chose."""
-        bitmap = Bitmap(self.shape, self.batch_size, chosen.device)
+        most = len(self.coordinates) * chosen.shape[1]
+        bitmap = Bitmap(self.shape, self.batch_size, chosen.device, most)
         bitmap.mark(self.coordinates)
         bitmap.mark_neighbours(self.coordinates, self.bitmap.count, chosen, kernel_size)
         bitmap.scan()
@@ -244,22 +260,18 @@ class BitmapIndex:
 
     def windows_chain(self, steps: Sequence[tuple[Triple, ...]]) -> list[BitmapIndex]:
         """The indices of strided convolutions one after another, with one wait for all."""
-        bitmaps = []
-        finer, finer_count, shape = self.coordinates, self.bitmap.count, self.shape
+        bitmaps, finer = [], self.bitmap
+        most = len(self.coordinates)
         for kernel_size, stride, padding, dilation in steps:
-            shape = convolved_shape(shape, kernel_size, stride, padding, dilation)
-            bitmap = Bitmap(shape, self.batch_size, finer.device)
-            bitmap.mark_windows(finer, finer_count, kernel_size, stride, padding, dilation)
+            shape = convolved_shape(finer.shape, kernel_size, stride, padding, dilation)
             # A voxel lies in so many windows at most; a grid has so many cells.
             windows = math.prod(-(-k // s) for k, s in zip(kernel_size, stride, strict=True))
-            most = min(len(finer) * windows, self.batch_size * math.prod(shape))
-            if len(bitmaps) + 1 < len(steps):
-                finer = finer.new_empty(most, 4)
-                bitmap.scan(finer)
-            else:
-                bitmap.scan()
-            finer_count = bitmap.count
+            most = min(most * windows, self.batch_size * math.prod(shape))
+            bitmap = Bitmap(shape, self.batch_size, self.coordinates.device, most)
+            bitmap.mark_windows(finer, kernel_size, stride, padding, dilation)
+            bitmap.scan()
             bitmaps.append(bitmap)
+            finer = bitmap
         return self._emitted(bitmaps)
 
     @classmethod

@@ -39,43 +39,73 @@ extern "C" __global__ void mark(
   }
 }
 
-// Sets the bits of cells of a strided convolution's output whose window holds a voxel.
+// Cells o of a line of outputs whose window holds one of 32 cells of the finer line, those of `bits`
+// from cell 32 * word on, for offset d * dx. Strides 1 and 2, by far the most used, take no loop.
+struct Window { u64 bits; int start; };  // bit i stands for output start + i
+__device__ __forceinline__ Window window_of(u32 bits, int word, int sx, int px, int shift) {
+  // An input at x is seen by output (x + px - shift) / sx where that divides evenly.
+  int first = 32 * word + px - shift;
+  if (sx == 1) return {bits, first};
+  if (sx == 2) {
+    if (first & 1) { bits >>= 1; first++; }
+    u32 v = bits & 0x55555555u;  // every other bit, moved together
+    v = (v | v >> 1) & 0x33333333u;
+    v = (v | v >> 2) & 0x0f0f0f0fu;
+    v = (v | v >> 4) & 0x00ff00ffu;
+    v = (v | v >> 8) & 0x0000ffffu;
+    return {v, first >> 1};
+  }
+  u64 v = 0;
+  int start = first >= 0 ? first / sx : -((-first + sx - 1) / sx);  // rounded down
+  for (; bits; bits &= bits - 1) {
+    int x = first + __ffs(bits) - 1 - start * sx;
+    if (x % sx == 0) v |= 1ull << (x / sx);
+  }
+  return {v, start};
+}
+
+__device__ __forceinline__ void set_window(u32* line, Window w, int X, int W) {
+  while (w.start < 0 && w.bits) {
+    int drop = min(-w.start, 32);
+    w.bits >>= drop;
+    w.start += drop;
+  }
+  for (int at = w.start >> 5, skip = w.start & 31; w.bits && at < W; at++, skip = 0) {
+    u32 part = (u32)(w.bits << skip);
+    w.bits >>= 32 - skip;
+    if (at == W - 1 && (X & 31)) part &= (1u << (X & 31)) - 1;
+    if (part) atomicOr(&line[at], part);
+  }
+}
+
+// Sets the bits of cells of a strided convolution's output whose window holds a voxel of the finer
+// grid; a thread takes one of its words that hold any, as `scan` lists them.
 extern "C" __global__ void mark_windows(
-    const int4* coordinates, const int* count, int capacity, u32* words,
-    int Z, int Y, int X, int W,
+    const u32* finer, const int* listed, const int* listed_count, int capacity, int finer_z, int finer_y,
+    int finer_words, u32* words, int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
-  int n = min(*count, capacity);
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  int4 c = coordinates[i];
+  if (i >= min(*listed_count, capacity)) return;
+  int from = listed[i], line = from / finer_words, plane = line / finer_y;
+  int in_y = line % finer_y, in_z = plane % finer_z, frame = plane / finer_z;
+  const u32 bits = finer[from];
   Grid g{Z, Y, X, W};
   for (int a = 0; a < kz; a++) {
-    int z = c.y + pz - a * dz;
-    if (z < 0 || z % sz) continue;
-    z /= sz;
-    if (z >= Z) continue;
+    int z = in_z + pz - a * dz;
+    if (z < 0 || z % sz || z / sz >= Z) continue;
     for (int b = 0; b < ky; b++) {
-      int y = c.z + py - b * dy;
-      if (y < 0 || y % sy) continue;
-      y /= sy;
-      if (y >= Y) continue;
-      u32* line = words + (long long)line_of(g, c.x, z, y) * W;
-      int word = -1;
-      u32 bits = 0;
-      for (int d = 0; d < kx; d++) {
-        int x = c.w + px - d * dx;
-        if (x < 0 || x % sx) continue;
-        x /= sx;
-        if (x >= X) continue;
-        if ((x >> 5) != word) {
-          if (bits && (line[word] & bits) != bits) atomicOr(&line[word], bits);
-          word = x >> 5;
-          bits = 0;
-        }
-        bits |= 1u << (x & 31);
+      int y = in_y + py - b * dy;
+      if (y < 0 || y % sy || y / sy >= Y) continue;
+      u32* to = words + (long long)line_of(g, frame, z / sz, y / sy) * W;
+      Window all{0, 0};
+      for (int d = kx - 1; d >= 0; d--) {  // rising starts
+        Window w = window_of(bits, from % finer_words, sx, px, d * dx);
+        int up = w.start - all.start;
+        if (!all.bits) all = w;
+        else if (up < 32) all.bits |= w.bits << up;
+        else { set_window(to, all, X, W); all = w; }
       }
-      // Neighbours often set the same bits: a look is cheaper than an atomic.
-      if (bits && (line[word] & bits) != bits) atomicOr(&line[word], bits);
+      set_window(to, all, X, W);
     }
   }
 }
@@ -103,16 +133,17 @@ extern "C" __global__ void mark_neighbours(
 }
 
 // ---------------------------------------------------------------------------------------------
-// Ranks, the number of set bits, and their coordinates in order, in one pass over the words.
+// Ranks, the number of set bits, and a list of the words that hold any, in one pass over the words.
 // Blocks take tickets and look back at the sums of the blocks before them (Merrill and Garland,
 // "Single-pass Parallel Prefix Scan with Decoupled Look-back", 2016). `state` is 1 + blocks 64-bit
-// words, zero at the start: the ticket, then each block's sum, marked PARTIAL or TOTAL.
+// words, zero at the start: the ticket, then each block's sums, marked PARTIAL or TOTAL.
 
 #define SCAN_THREADS 256
 #define SCAN_QUADS 4  // of words a thread
 #define PARTIAL (1ull << 62)
 #define TOTAL (2ull << 62)
-#define VALUE 0xffffffffull
+#define NONZERO 31    // sums: bits in the lower 31, words that hold any above
+#define SUMS ((1ull << 62) - 1)
 
 __device__ __forceinline__ u64 load_state(const u64* p) {
   u64 v;
@@ -123,20 +154,21 @@ __device__ __forceinline__ void store_state(u64* p, u64 v) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 }
 
-// Bits set before this block's words. All threads look, each at another block.
-__device__ u32 sum_before(u64* state, int block, u32 own) {
-  __shared__ u32 parts[SCAN_THREADS / 32], ends[SCAN_THREADS / 32];
+// Sums before this block's words. All threads look, each at another block.
+__device__ u64 sum_before(u64* state, int block, u64 own) {
+  __shared__ u64 parts[SCAN_THREADS / 32];
+  __shared__ bool ends[SCAN_THREADS / 32];
   int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
   if (tid == 0) store_state(&state[block], (block ? PARTIAL : TOTAL) | own);
   if (block == 0) return 0;
-  u32 before = 0;
+  u64 before = 0;
   for (int last = block - 1; last >= 0; last -= SCAN_THREADS) {
     int at = last - tid;
     u64 v = TOTAL;
     if (at >= 0) do { v = load_state(&state[at]); } while (v == 0);
     // Each warp adds up to its nearest total; the first warp that has one ends the search.
     u32 totals = __ballot_sync(~0u, v >= TOTAL);
-    u32 part = lane <= (totals ? __ffs(totals) - 1 : 31) ? (u32)(v & VALUE) : 0;
+    u64 part = lane <= (totals ? __ffs(totals) - 1 : 31) ? v & SUMS : 0;
     for (int o = 16; o; o >>= 1) part += __shfl_xor_sync(~0u, part, o);
     if (lane == 0) { parts[warp] = part; ends[warp] = totals != 0; }
     __syncthreads();
@@ -149,19 +181,15 @@ __device__ u32 sum_before(u64* state, int block, u32 own) {
   return before;
 }
 
-#define BLOCK_WORDS (SCAN_THREADS * SCAN_QUADS * 4)
-#define NONZERO 18  // counts of bits in the lower bits, of words with any above
-
-template <bool RANKED>
-__device__ void ranks_and_coordinates(
-    const uint4* words, int quads, u64* state, int* rank, int* total, int4* coordinates, int capacity,
-    int Z, int Y, int W) {
-  __shared__ int block, base;
+// totals: [set bits, words that hold any].
+extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
+    const uint4* words, int quads, u64* state, int* rank, int* listed, int listed_capacity, int* totals) {
+  __shared__ int block;
+  __shared__ u64 base;
   __shared__ u32 sums[SCAN_QUADS][SCAN_THREADS / 32], all;
-  __shared__ u32 listed_bits[BLOCK_WORDS], listed_start[BLOCK_WORDS];
-  __shared__ unsigned short listed_word[BLOCK_WORDS];
+  const int SPLIT = 18;  // within a block: bits in the lower 18, words above
   int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-  if (tid == 0) block = RANKED ? blockIdx.x : (int)atomicAdd((u32*)state, 1u);
+  if (tid == 0) block = (int)atomicAdd((u32*)state, 1u);
   __syncthreads();
   const int first = block * SCAN_THREADS * SCAN_QUADS + tid;
   uint4 v[SCAN_QUADS];
@@ -174,7 +202,7 @@ __device__ void ranks_and_coordinates(
 #pragma unroll
   for (int j = 0; j < SCAN_QUADS; j++) {
     count[j] = (__popc(v[j].x) + __popc(v[j].y) + __popc(v[j].z) + __popc(v[j].w)) |
-               ((v[j].x != 0) + (v[j].y != 0) + (v[j].z != 0) + (v[j].w != 0)) << NONZERO;
+               ((v[j].x != 0) + (v[j].y != 0) + (v[j].z != 0) + (v[j].w != 0)) << SPLIT;
     u32 s = count[j];
     for (int o = 1; o < 32; o <<= 1) {
       u32 t = __shfl_up_sync(~0u, s, o);
@@ -195,58 +223,48 @@ __device__ void ranks_and_coordinates(
     if (lane == 31) all = inc;
   }
   __syncthreads();
-  const u32 bits = all & ((1u << NONZERO) - 1);
-  if (!RANKED) {
-    u32 before = sum_before(state + 1, block, bits);
-    if (tid == 0) {
-      base = before;
-      if (block == gridDim.x - 1) *total = before + bits;
+  const u64 own = (all & ((1u << SPLIT) - 1)) | (u64)(all >> SPLIT) << NONZERO;
+  u64 before = sum_before(state + 1, block, own);
+  if (tid == 0) {
+    base = before;
+    if (block == gridDim.x - 1) {
+      totals[0] = (int)((before + own) & 0x7fffffff);
+      totals[1] = (int)((before + own) >> NONZERO);
     }
   }
-  if (!bits) return;
+  if (!all) return;
   __syncthreads();
+  const int rows_before = (int)(base & 0x7fffffff), words_before = (int)(base >> NONZERO);
 #pragma unroll
   for (int j = 0; j < SCAN_QUADS; j++) {
     if (!count[j]) continue;
-    u32 before = sums[j][warp] + inclusive[j] - count[j];
-    int row = before & ((1u << NONZERO) - 1), listed = before >> NONZERO;
+    u32 ahead = sums[j][warp] + inclusive[j] - count[j];
+    int row = rows_before + (ahead & ((1u << SPLIT) - 1)), place = words_before + (ahead >> SPLIT);
     u32 q[4] = {v[j].x, v[j].y, v[j].z, v[j].w};
 #pragma unroll
     for (int k = 0; k < 4; k++) {
       if (!q[k]) continue;
       int word = (first + j * SCAN_THREADS) * 4 + k;
-      if (!RANKED) rank[word] = base + row;
-      else if (listed == 0) base = rank[word];
-      listed_bits[listed] = q[k];
-      listed_start[listed] = row;
-      listed_word[listed] = word - block * BLOCK_WORDS;
+      rank[word] = row;
+      if (place < listed_capacity) listed[place] = word;
       row += __popc(q[k]);
-      listed++;
+      place++;
     }
   }
-  if (!coordinates) return;
-  __syncthreads();
-  // Voxels crowd in few blocks and few words: threads share the words that hold any.
-  for (int i = tid; i < (int)(all >> NONZERO); i += SCAN_THREADS) {
-    int word = block * BLOCK_WORDS + listed_word[i], row = base + listed_start[i];
-    int x = word % W * 32, line = word / W;
-    int y = line % Y, plane = line / Y;
-    int z = plane % Z, b = plane / Z;
-    for (u32 m = listed_bits[i]; m; m &= m - 1, row++)
-      if (row < capacity) coordinates[row] = make_int4(b, z, y, x + __ffs(m) - 1);
-  }
 }
 
-extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
-    const uint4* words, int quads, u64* state, int* rank, int* total, int4* coordinates, int capacity,
-    int Z, int Y, int W) {
-  ranks_and_coordinates<false>(words, quads, state, rank, total, coordinates, capacity, Z, Y, W);
-}
-
-// Coordinates from words and ranks that `scan` left.
-extern "C" __global__ void __launch_bounds__(SCAN_THREADS) emit(
-    const uint4* words, int quads, int* rank, int4* coordinates, int capacity, int Z, int Y, int W) {
-  ranks_and_coordinates<true>(words, quads, nullptr, rank, nullptr, coordinates, capacity, Z, Y, W);
+// Coordinates in order, from what `scan` left; a thread takes one word that holds any.
+extern "C" __global__ void emit(
+    const u32* words, const int* rank, const int* listed, const int* listed_count, int listed_capacity,
+    int4* coordinates, int capacity, int Z, int Y, int W) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= min(*listed_count, listed_capacity)) return;
+  int word = listed[i], row = rank[word];
+  int x = word % W * 32, line = word / W;
+  int y = line % Y, plane = line / Y;
+  int z = plane % Z, b = plane / Z;
+  for (u32 m = words[word]; m; m &= m - 1, row++)
+    if (row < capacity) coordinates[row] = make_int4(b, z, y, x + __ffs(m) - 1);
 }
 
 __device__ __forceinline__ int look(const u32* words, const int* rank, long long word, int x) {

@@ -16,6 +16,7 @@
 //   NB           eights of rows a warp: 2, 4 or 8
 //   WARPS        warps of a block
 //   RESIDENT     blocks that a multiprocessor should hold
+//   DEPTH        steps whose features are on their way or in use, at least 2
 //   BF16         1: bfloat16, 0: float16
 
 typedef unsigned int u32;
@@ -204,28 +205,33 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
       Walk walk;
       walk.start(masks, first, n);
       Rows rows;
-      Inputs even, odd;
-      // Three things at a time: products of one step, features of the next, rows of the one after.
-      // Past the last step there are no rows, and fetching none costs next to nothing.
-      int step_even = walk.next(), step_odd;
-      load_rows(rows, table, pitch, first, n, step_even);
-      gather(even, rows, own_bytes, step_even);
-      step_odd = walk.next();
-      load_rows(rows, table, pitch, first, n, step_odd);
-      while (step_even >= 0) {
-        gather(odd, rows, own_bytes, step_odd);
-        int later = walk.next();
-        load_rows(rows, table, pitch, first, n, later);
-        wait_for(step_even);
-        multiply(sum, even, weights + step_even * STEP_WORDS);
-        if (step_odd < 0) break;
-        step_even = later;
-        gather(even, rows, own_bytes, step_even);
-        later = walk.next();
-        load_rows(rows, table, pitch, first, n, later);
-        wait_for(step_odd);
-        multiply(sum, odd, weights + step_odd * STEP_WORDS);
-        step_odd = later;
+      // Products of one step, features of the next on their way, rows of the one after those. Past
+      // the last step there are no rows, and fetching none costs next to nothing.
+      Inputs in[DEPTH];
+      int steps[DEPTH];
+      Rows ahead[DEPTH - 1];
+#pragma unroll
+      for (int s = 0; s < DEPTH - 1; s++) {
+        steps[s] = walk.next();
+        load_rows(ahead[s], table, pitch, first, n, steps[s]);
+      }
+#pragma unroll
+      for (int s = 0; s < DEPTH - 1; s++) gather(in[s], ahead[s], own_bytes, steps[s]);
+      int later = walk.next();
+      load_rows(rows, table, pitch, first, n, later);
+      bool more = true;
+      while (more) {
+#pragma unroll
+        for (int s = 0; s < DEPTH; s++) {
+          if (steps[s] < 0) { more = false; break; }
+          const int free = (s + DEPTH - 1) % DEPTH;
+          steps[free] = later;
+          gather(in[free], rows, own_bytes, later);
+          later = walk.next();
+          load_rows(rows, table, pitch, first, n, later);
+          wait_for(steps[s]);
+          multiply(sum, in[s], weights + steps[s] * STEP_WORDS);
+        }
       }
       // Weights of steps that the first tile skipped may still be on their way.
 #if __CUDA_ARCH__ >= 900

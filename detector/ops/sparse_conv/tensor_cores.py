@@ -147,7 +147,7 @@ def best_convolution(
 @functools.cache
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
-    tile: int, tile_rows: int, warps: int, resident: int,
+    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
 
@@ -156,12 +156,13 @@ def convolution(
         tile_rows: rows of a warp, 16, 32 or 64.
         warps: of a block.
         resident: blocks on a multiprocessor.
+        depth: steps whose features are on their way or in use.
     """
     weight_bytes = _weight_bytes(in_channels, tile, offsets)
     steps = -(-offsets // max(1, 16 // in_channels))
     defines = dict(
         CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, NB=tile_rows // 8,
-        WARPS=warps, RESIDENT=resident, BF16=int(dtype == torch.bfloat16),
+        WARPS=warps, RESIDENT=resident, DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
     shared = weight_bytes + steps * BARRIER_BYTES
     return Convolution(

@@ -115,7 +115,7 @@ def voxelize(
     """See `detector.ops.voxelize.voxelize`."""
     if points.dtype not in (torch.float32, torch.float64):
         points = points.float()
-    bitmap = Bitmap(grid.shape, batch_size, points.device)
+    bitmap = Bitmap(grid.shape, batch_size, points.device, len(points))
     cells = torch.empty(len(points), 4, dtype=torch.int32, device=points.device)
     if len(points):
         mark_points(points, grid, bitmap, cells, frame_of_point)

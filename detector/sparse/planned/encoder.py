@@ -96,7 +96,8 @@ class PlannedEncoder:
         self.rows = torch.zeros(
             first.capacity, self.in_channels, dtype=dtype, device=self.device
         )
-        self._side = torch.cuda.Stream(self.device)
+        # Indices go first where both could run: convolutions wait for them.
+        self._side = torch.cuda.Stream(self.device, priority=-1)
         defines = dict(BF16=int(dtype == torch.bfloat16))
         self._place_rows = Kernel(SOURCE, "place_rows", "PPiPiPPiiiiPi", defines)
         self._remember = Kernel(SOURCE, "remember", "PPi", defines)
@@ -164,7 +165,7 @@ class PlannedEncoder:
                 ready[number] = torch.cuda.Event()
                 ready[number].record(side)
             self._remember(
-                (1,), 32, self.levels.counts, self.levels.most, len(self.levels.counts),
+                (1,), 32, self.levels.totals, self.levels.most, self.levels.totals.numel(),
                 device=self.device.index,
             )  # fmt: skip
         # Where bits are read by the first level's table too, they may not be cleared before.
@@ -181,7 +182,7 @@ class PlannedEncoder:
         Raises:
             OverflowError: names the level, its count and its capacity.
         """
-        most = self.levels.most.tolist()
+        most = self.levels.most[:, 0].tolist()
         self.levels.most.zero_()
         for level, count in zip(self.levels.levels, most, strict=True):
             if count > level.capacity:

@@ -75,14 +75,16 @@ class Levels:
             -(-Bitmap.memory_needed(shape, batch_size) // 64) * 64 for shape in shapes
         ]
         self.memory = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
-        self.counts = torch.zeros(len(sizes), dtype=torch.int32, device=device)
-        self.most = torch.zeros_like(self.counts)
-        """The largest counts since they were last looked at."""
+        self.totals = torch.zeros(len(sizes), 2, dtype=torch.int32, device=device)
+        """Voxels, and words that hold any, of each level."""
+        self.most = torch.zeros_like(self.totals)
+        """The largest since they were last looked at."""
         self.levels = []
         parts = zip(shapes, capacities, names, self.memory.split(sizes), strict=True)
         for number, (shape, capacity, name, memory) in enumerate(parts):
-            bitmap = Bitmap(shape, batch_size, device, memory)
-            bitmap.count = self.counts[number : number + 1]
+            bitmap = Bitmap(
+                shape, batch_size, device, capacity, memory, self.totals[number]
+            )
             most = batch_size * math.prod(shape)
             coordinates = torch.empty(
                 min(capacity, most), 4, dtype=torch.int32, device=device
@@ -110,8 +112,7 @@ class Step:
 
     def mark(self) -> None:
         self.coarser.bitmap.mark_windows(
-            self.finer.coordinates, self.finer.count, self.table.kernel_size, self.stride,
-            self.padding, self.dilation,
+            self.finer.bitmap, self.table.kernel_size, self.stride, self.padding, self.dilation
         )  # fmt: skip
 
     def fill(self) -> None:
