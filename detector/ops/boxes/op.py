@@ -1,5 +1,5 @@
-"""Checks and dispatch. Boxes on a CPU go to Numba; boxes elsewhere are computed there or, where
-no kernel is written for the device, copied to the CPU and the result back.
+"""Checks and dispatch. Boxes on an NVIDIA GPU go to CUDA kernels; boxes on a CPU to Numba, and so
+do boxes on other devices, copied there and the result back.
 
 Everything is computed in float64 and comes out in the input's precision. Nothing here carries
 gradients. A box with a size that is not positive, or with NaN or infinity, overlaps nothing and
@@ -55,6 +55,10 @@ def nms(
     _check_device("scores", scores, "boxes", boxes)
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold must lie in [0, 1], got {iou_threshold}")
+    if boxes.is_cuda and len(boxes) < 1 << 16:
+        from detector.ops.boxes import gpu
+
+        return gpu.nms(boxes, scores, float(iou_threshold))
     from detector.ops.boxes import cpu
 
     kept = cpu.nms(_float64(boxes), _float64(scores), float(iou_threshold))
@@ -72,6 +76,10 @@ def points_in_boxes(
     _check("points", points, 3)
     _check("boxes", boxes, 7)
     _check_device("points", points, "boxes", boxes)
+    if boxes.is_cuda:
+        from detector.ops.boxes import gpu
+
+        return gpu.points_in_boxes(points, boxes)
     from detector.ops.boxes import cpu
 
     inside = cpu.points_in_boxes(_float64(points), _float64(boxes))
@@ -91,6 +99,10 @@ def box_of_point(
     _check("points", points, 3)
     _check("boxes", boxes, 7)
     _check_device("points", points, "boxes", boxes)
+    if boxes.is_cuda:
+        from detector.ops.boxes import gpu
+
+        return gpu.box_of_point(points, boxes)
     from detector.ops.boxes import cpu
 
     first = cpu.box_of_point(_float64(points), _float64(boxes))
@@ -101,10 +113,15 @@ def _iou(a: Tensor, b: Tensor, volume: bool) -> Tensor:
     _check("a", a, 7)
     _check("b", b, 7)
     _check_device("a", a, "b", b)
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    if a.is_cuda:
+        from detector.ops.boxes import gpu
+
+        return gpu.iou(a, b, volume).to(dtype)
     from detector.ops.boxes import cpu
 
     iou = cpu.overlap(_float64(a), _float64(b), volume=volume)
-    return torch.from_numpy(iou).to(a.device, torch.promote_types(a.dtype, b.dtype))
+    return torch.from_numpy(iou).to(a.device, dtype)
 
 
 def _check(name: str, rows: Tensor, columns: int) -> None:
