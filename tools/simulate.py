@@ -124,9 +124,9 @@ def add_waymo(commands) -> None:
         "whatever the number of workers.",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
-    parser.add_argument("--frames", type=_count(1), default=80, help="for training (%(default)s)")
+    parser.add_argument("--frames", type=_count(1), default=120, help="for training (%(default)s)")
     parser.add_argument(
-        "--val-frames", type=_count(0), default=20, help="for validation (%(default)s)"
+        "--val-frames", type=_count(0), default=40, help="for validation (%(default)s)"
     )
     parser.add_argument(
         "--segment-frames", type=_count(1), default=4, help="frames a segment (%(default)s)"
