@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
-	@sh tools/system_packages.sh
+	@sh tools/system_packages.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@# The official nuScenes evaluator, which tests compare with, asks for numpy < 2 but runs on 2.
