@@ -33,7 +33,7 @@ It departs, on purpose, in these:
   * The loss is the focal loss of the sigmoid, averaged over voxels. There a sigmoid went through
     a softmax again, which kept the loss from reaching zero, and the mean ran over both classes,
     which halved it.
-  * The batch size is the tensor's. Nothing is bound to a device. No loop runs over frames.
+  * The batch size is the tensor's. Nothing is bound to a device. The layer has no loop over frames.
   * Voxels of equal importance are ranked by their row, so that the choice is deterministic;
     ranking is by logit, which also tells voxels apart whose sigmoid rounds to 1.
 """
