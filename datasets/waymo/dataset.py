@@ -116,7 +116,7 @@ class WaymoDataset:
             point_features=self.point_features,
             boxes=boxes.astype(np.float32),
             labels=self._class_indices(frame.labels)[keep],
-            cameras=tuple(map(camera_of, frame.shots)),
+            cameras=tuple(camera_of(shot, self.frame_ids[index]) for shot in frame.shots),
         )
 
     def frame(
@@ -236,7 +236,8 @@ class WaymoDataset:
         index_of = np.full(max(TYPES.values()) + 1, -1)
         for index, name in enumerate(self.classes):
             index_of[TYPES[name]] = index
-        return index_of[np.where(labels.types < len(index_of), labels.types, 0)]
+        known = (labels.types >= 0) & (labels.types < len(index_of))
+        return index_of[np.where(known, labels.types, 0)]
 
     def _by_frame(self, detections: Sequence[Detections]) -> dict[str, Detections]:
         by_frame = {found.frame_id: found for found in detections}

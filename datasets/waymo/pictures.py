@@ -14,8 +14,11 @@ from detector.records import Camera
 OURS_FROM_WAYMO = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
 
 
-def camera_of(shot: CameraShot) -> Camera:
+def camera_of(shot: CameraShot, frame_id: str = "") -> Camera:
     """The picture decoded, with a pinhole camera: the lens's distortion is left out.
+
+    Args:
+        frame_id: names the frame in errors.
 
     Raises:
         InputError: no picture that can be decoded.
@@ -23,9 +26,10 @@ def camera_of(shot: CameraShot) -> Camera:
     encoded = np.frombuffer(shot.jpeg, np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
     if image is None:
+        name = CAMERAS[shot.camera] if shot.camera < len(CAMERAS) else shot.camera
         raise InputError(
-            f"the picture of camera {CAMERAS[shot.camera]} can't be decoded; the file is damaged: "
-            f"download or write it again"
+            f"frame {frame_id}: the picture of camera {name} can't be decoded; the file is "
+            f"damaged: download or write it again"
         )
     focal_u, focal_v, center_u, center_v = shot.intrinsics[:4]
     return Camera(

@@ -1,6 +1,7 @@
 """Damage that checksums don't find: whatever a frame's bytes are, a frame or an InputError."""
 
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from datasets.waymo.tfrecord import write_records
 from datasets.waymo.v1 import SegmentV1
 from datasets.waymo.v2 import SegmentV2
 from datasets.waymo.wire import WireError, read_matrix
-from datasets.waymo.writer_v1 import frame_message
+from datasets.waymo.writer_v1 import frame_message, write_v1
 from datasets.waymo.writer_v2 import write_v2
 from detector.errors import InputError
 from tests.writers.waymo_frames import SEGMENT, waymo_frame
@@ -96,6 +97,14 @@ def test_a_table_of_something_else_names_the_column(tmp_path):
     table = Component(tmp_path / "lidar_box" / f"{SEGMENT}.parquet", "LiDARComponent")
     with pytest.raises(InputError, match="range_image_return1.values"):
         table.rows([0], ["range_image_return1.values"])
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    frame = waymo_frame(0)
+    shot = replace(frame.shots[0], jpeg=frame.shots[0].jpeg[:40])
+    write_v1(tmp_path / "training", SEGMENT, [replace(frame, shots=(shot,))])
+    with pytest.raises(InputError, match=f"{SEGMENT}_{frame.time_us}.*FRONT"):
+        WaymoDataset(tmp_path, "training", with_images=True)[0]
 
 
 def test_a_missing_table_is_named(tmp_path):
