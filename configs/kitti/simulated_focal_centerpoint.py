@@ -72,6 +72,7 @@ model = dict(
         factory=CenterHead,
         shared_channels=32,
         hidden_channels=16,
+        output_kernel=1,
         quality_weight=0.5,
         diou_weight=2.0,
         neighbours=1,

@@ -60,6 +60,7 @@ class SeparateHead(nn.Module):
         in_channels: of the shared map.
         hidden_channels: of each branch.
         branches: output channels of each branch, the heatmap first.
+        output_kernel: size of the output layers' kernels.
         heatmap_prior: probability that every heatmap cell starts with.
     """
 
@@ -68,13 +69,15 @@ class SeparateHead(nn.Module):
         in_channels: int,
         hidden_channels: int,
         branches: Sequence[int],
+        output_kernel: int = 3,
         heatmap_prior: float = 0.1,
     ):
         super().__init__()
         self.branches = tuple(branches)
         self.hidden = conv_norm_relu(in_channels, hidden_channels * len(self.branches))
         self.outputs = nn.ModuleList(
-            nn.Conv2d(hidden_channels, channels, 3, padding=1) for channels in self.branches
+            nn.Conv2d(hidden_channels, channels, output_kernel, padding=output_kernel // 2)
+            for channels in self.branches
         )
         for output in self.outputs:
             nn.init.normal_(output.weight, std=0.001)
@@ -97,6 +100,7 @@ class CenterHead(nn.Module):
         shape: cells (Y, X) of the map.
         tasks: groups of class names, one set of outputs each; None puts all classes into one.
         shared_channels, hidden_channels: widths of the shared convolution and of each branch.
+        output_kernel: size, odd, of the kernels that read the maps out of the branches.
         with_velocity: whether boxes have nine columns.
         quality_weight: exponent of the predicted IoU in the score, one number or one a task;
             0 leaves the IoU branch out.
@@ -122,6 +126,7 @@ class CenterHead(nn.Module):
         tasks: Sequence[Sequence[str]] | None = None,
         shared_channels: int = 64,
         hidden_channels: int = 64,
+        output_kernel: int = 3,
         with_velocity: bool = False,
         quality_weight: float | Sequence[float] = 0.0,
         box_weight: float = 2.0,
@@ -170,6 +175,7 @@ class CenterHead(nn.Module):
                 shared_channels,
                 hidden_channels,
                 [len(task), *regressed] + [QUALITY] * (weight > 0),
+                output_kernel,
             )
             for task, weight in zip(tasks, self.quality_weight, strict=True)
         )
