@@ -23,7 +23,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="such as work_dirs/NAME/best.pth")
     parser.add_argument("scans", nargs="+", type=Path, help=".bin files or folders of them")
     parser.add_argument("--out", type=Path, required=True, help="folder for the detections")
-    parser.add_argument("--min-score", type=float, default=0.3, help="of boxes drawn (not written)")
+    parser.add_argument(
+        "--min-score", type=float, default=0.3, help="of what is counted and drawn; all is written"
+    )
     parser.add_argument("--drop-bad-points", action="store_true", help="leave out NaN and infinity")
     parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU where there is one")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
@@ -56,12 +58,13 @@ def main() -> int:
         if frame.calibration is not None:
             objects = frame.result_objects(found, config.classes)
             write_objects(arguments.out / f"{path.stem}.txt", objects)
-        counts = [int((found.labels == i).sum()) for i in range(len(config.classes))]
-        words = ", ".join(f"{n} {c}" for n, c in zip(counts, config.classes, strict=True) if n)
+        strong = found.labels[found.scores >= arguments.min_score]
+        counts = {name: int((strong == i).sum()) for i, name in enumerate(config.classes)}
+        words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         if not model.points_in_range(frame.sample.points):
             low, high = model.grid.minimum, model.grid.maximum
             words = f"nothing: no point lies in the detector's range {low} to {high} m"
-        print(f"{path.stem}: {words or 'nothing found'}")
+        print(f"{path.stem}: {words or f'nothing scored {arguments.min_score} or more'}")
         if arguments.view or arguments.picture:
             picture = arguments.picture
             if picture and len(scans) > 1:
