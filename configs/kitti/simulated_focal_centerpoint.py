@@ -82,7 +82,7 @@ model = dict(
     ),
 )
 cache_frames = True
-epochs = 16
+epochs = 12
 batch_size = 2
 precision = "auto"
 workers = 0
