@@ -213,7 +213,8 @@ def measure(
     cosine = np.abs(np.einsum("ij,ij->i", hits.normals, rays[:, 3:]))
     intensity = reflectance * (0.55 + 0.45 * np.sqrt(cosine))
 
-    distance = np.where(hits.met, hits.distance_m, np.float32(1e6))
+    # Never 0: a pulse that goes on behind leaves may start on the next one.
+    distance = np.where(hits.met, np.maximum(hits.distance_m, np.float32(1e-3)), np.float32(1e6))
     # The light that arrives falls with the square of the distance; its detection is a matter of
     # chance around the threshold.
     arriving = reflectance * (0.05 + 0.95 * cosine) / 0.4 * (lidar.reach_m / distance) ** 2
