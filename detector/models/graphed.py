@@ -67,12 +67,12 @@ class GraphedDetector:
         self.means = torch.zeros(first.capacity, encoder.point_channels, device=device)
         last = self.plan.out_level
         layers, rows, columns = last.bitmap.shape
-        self.out_channels = self.plan.layers[-1][1][-1].out_channels
+        self.out_channels = self.plan.layers[-1][1][-1].channels
         self.map = torch.zeros(
             batch_size, rows, columns, self.out_channels, layers, dtype=dtype, device=device
         )
         self._to_map = Kernel(
-            SOURCE, "to_map", "PPiPiiiiP", dict(BF16=int(dtype == torch.bfloat16))
+            SOURCE, "to_map", "PPiiPiiiiP", dict(BF16=int(dtype == torch.bfloat16))
         )
         self.graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(device)
@@ -126,8 +126,9 @@ class GraphedDetector:
         self.map.zero_()
         layers, height, width = last.bitmap.shape
         self._to_map(
-            (MAP_BLOCKS,), THREADS, last.coordinates, rows, self.out_channels, last.count,
-            last.capacity, layers, height, width, self.map, device=self.device.index,
+            (MAP_BLOCKS,), THREADS, last.coordinates, rows, self.out_channels, rows.shape[1],
+            last.count, last.capacity, layers, height, width, self.map,
+            device=self.device.index,
         )  # fmt: skip
         bev = self.map.flatten(3).permute(0, 3, 1, 2)                           # (B, C * Z, Y, X)
         candidates = self.model.head.decode(self.head(self.bev(bev)))

@@ -49,7 +49,7 @@ def _weight_bytes(in_channels: int, tile: int, offsets: int) -> int:
 def _tile(in_channels: int, out_channels: int, offsets: int, device: int) -> int | None:
     """Output channels of a block: as many as leave room for all weights in shared memory."""
     steps = -(-offsets // max(1, 16 // in_channels))
-    limit = shared_memory_limit(device) - 1024 - steps * BARRIER_BYTES
+    limit = shared_memory_limit(device) - 2048 - steps * BARRIER_BYTES
     for tile in (64, 32, 16):
         if out_channels % tile == 0 and _weight_bytes(in_channels, tile, offsets) <= limit:
             return tile

@@ -28,7 +28,8 @@ def run(layers, coordinates, features):
     for layer in layers:
         layer.weight.grad = None
         x = layer(x)
-    x.features.square().mean().backward()
+    weights = torch.randn(x.features.shape, generator=torch.Generator().manual_seed(1)).cuda()
+    (x.features.float() * weights).sum().backward()
     return x, features.grad, [layer.weight.grad for layer in layers]
 
 
@@ -46,7 +47,7 @@ def test_outputs_and_gradients_agree(engine, dtype):
     use_engine("native")
     ours = run(layers, coordinates, features)
     assert torch.equal(ours[0].coordinates, theirs[0].coordinates)
-    limit = 1e-2 if dtype == torch.float16 else 5e-3  # theirs may use TF32
+    limit = 2e-2  # theirs sum in float16, or use TF32 where ours is told not to
     pairs = [(ours[0].features, theirs[0].features), (ours[1], theirs[1])]
     for a, b in [*pairs, *zip(ours[2], theirs[2], strict=True)]:
         assert (a.double() - b.double()).norm() <= limit * a.double().norm()
