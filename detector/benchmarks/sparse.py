@@ -30,7 +30,7 @@ from detector.ops.occupancy.gpu import ONE, Bitmap, new_table
 from detector.ops.sparse_conv import sparse_conv
 from detector.ops.voxelize import voxelize
 from detector.sparse import SparseTensor, SubMConv3d
-from detector.sparse.planned import GraphedEncoder, PlannedEncoder
+from detector.sparse.planned import GraphedEncoder, GraphedVoxelizer, PlannedEncoder
 
 Voxels = tuple[Tensor, Tensor]
 
@@ -330,6 +330,10 @@ def voxelization_rows(workload: Workload, peers: list, frames: int = 8, repeats:
         kind = "dynamic" if limit is None else f"hard, {limit} points"
         yield Row(f"voxelization ({kind}), mean", workload.name, "native",
                   latency([partial(voxelize, s, workload.grid, limit) for s in scans], repeats))
+        most = max(map(len, scans))
+        graphed = GraphedVoxelizer(workload.grid, most, most, workload.columns, limit)
+        yield Row(f"voxelization ({kind}), mean", workload.name, "native, one graph",
+                  latency([partial(graphed, s) for s in scans], repeats))
 
     def by_unique(points: Tensor):
         cells = workload.grid.coordinates(points)

@@ -17,9 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from detector.ops.boxes.gpu import kept_in_order
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS
-from detector.ops.voxelize.gpu import PointLists, mark_points
 from detector.records import Batch, Detections
-from detector.sparse.planned import PlannedEncoder
+from detector.sparse.planned import PlannedEncoder, PlannedVoxelizer
 from detector.sparse.planned.encoder import SOURCE
 
 MAP_BLOCKS = 1024
@@ -59,12 +58,9 @@ class GraphedDetector:
         self.bev = _fused(model.bev, dtype)
         self.head = _fused(model.head, dtype)
         first = self.plan.levels[0]
-        self.points = torch.zeros(most_points, encoder.point_channels, device=device)
-        self.frames = torch.zeros(most_points, dtype=torch.int32, device=device)
-        self.point_count = torch.zeros(1, dtype=torch.int32, device=device)
-        self.cells = torch.empty(most_points, 4, dtype=torch.int32, device=device)
-        self.lists = PointLists.empty(most_points, first.capacity, device)
-        self.means = torch.zeros(first.capacity, encoder.point_channels, device=device)
+        self.voxelizer = PlannedVoxelizer(
+            encoder.grid, first, most_points, encoder.point_channels, encoder.max_points_per_voxel
+        )
         last = self.plan.out_level
         layers, rows, columns = last.bitmap.shape
         self.out_channels = self.plan.layers[-1][1][-1].channels
@@ -92,19 +88,11 @@ class GraphedDetector:
             ValueError: another batch size.
             OverflowError: more points or voxels than there is room for.
         """
-        points = len(batch.points)
         if batch.batch_size != self.batch_size:
             raise ValueError(
                 f"the graph takes batches of {self.batch_size}, got {batch.batch_size}"
             )
-        if points > len(self.points):
-            raise OverflowError(
-                f"{points} points came in, the graph has room for {len(self.points)}"
-            )
-        self.points[:points].copy_(batch.points, non_blocking=True)
-        if self.batch_size > 1:
-            self.frames[:points].copy_(batch.frame_of_point, non_blocking=True)
-        self.point_count.fill_(points)
+        self.voxelizer.load(batch.points, batch.frame_of_point if self.batch_size > 1 else None)
         self.graph.replay()
         boxes, scores, labels, keep = self.out
         # The one wait of a batch: how many there are decides the results' sizes.
@@ -137,17 +125,11 @@ class GraphedDetector:
     def _voxels(self) -> Tensor:
         """Fills the plan's rows; (B,) bool, which frames have a voxel."""
         encoder, first = self.model.encoder, self.plan.levels[0]
-        mark_points(
-            self.points, encoder.grid, first.bitmap, self.cells, self.frames, self.point_count
-        )
-        first.bitmap.scan(first.coordinates)
-        self.lists.counts.zero_()
-        self.lists.fill(first.bitmap, self.cells, first.count, self.point_count)
-        self.lists.average(self.points, first.count, encoder.max_points_per_voxel, self.means)
+        self.voxelizer.run()
         described = encoder.describe(
             SimpleNamespace(
-                features=self.means, coordinates=first.coordinates,
-                point_counts=self.lists.counts[: first.capacity],
+                features=self.voxelizer.means, coordinates=first.coordinates,
+                point_counts=self.voxelizer.point_counts,
             )
         )  # fmt: skip
         self.plan.rows[:, : described.shape[1]].copy_(described)

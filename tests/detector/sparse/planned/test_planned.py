@@ -85,3 +85,19 @@ def test_what_can_not_be_planned_is_refused():
 
     with pytest.raises(ValueError, match=r"evaluation mode; call .eval\(\)"):
         PlannedEncoder(made(SparseEncoder8x).train(), SHAPE, 1, 100)
+
+
+def test_a_graphed_voxelizer_gives_the_voxelizers_bits():
+    from detector.geometry import VoxelGrid
+    from detector.ops.voxelize import voxelize
+    from detector.sparse.planned import GraphedVoxelizer
+
+    grid = VoxelGrid((0, -8, -2, 16, 8, 2), (0.1, 0.1, 0.2))
+    graphed = GraphedVoxelizer(grid, 20_000, 20_000, 4, limit=3)
+    for count in (15_000, 0, 1, 15_000):
+        points = (torch.rand(count, 4) * 18 - torch.tensor([1.0, 9, 9, 0])).cuda()
+        coordinates, means, rows = graphed(points)
+        true = voxelize(points, grid, 3)
+        assert int(rows) == len(true.coordinates)
+        assert torch.equal(coordinates[: int(rows)], true.coordinates)
+        assert torch.equal(means[: int(rows)], true.features)
