@@ -28,7 +28,7 @@ def scene(density=0.2, shape=(6, 40, 70), batch_size=2, empty_frames=()):
 
 
 def relative(found, true):
-    return float((found.double() - true).norm() / true.norm().clamp(min=1e-30))
+    return float((found.detach().double() - true).norm() / true.norm().clamp(min=1e-30))
 
 
 def check(kernel_map, c_in, c_out, dtype):
@@ -155,3 +155,18 @@ def test_every_way_to_divide_the_work_gives_the_same_sums():
         out = torch.full_like(x, torch.nan)
         kernels(x, kernels.packed(weight), table, tile_masks(table), count, rows, out)
         assert relative(out, true) < 1e-3
+
+
+def test_a_thread_may_start_with_our_kernels():
+    """A new thread, as autograd's, has no CUDA context of its own yet."""
+    import threading
+
+    from detector.ops.sparse_conv import tensor_cores
+
+    kernels = tensor_cores.best_convolution(torch.half, 16, 16, 27, 0, 100)
+    weight = torch.randn(27, 16, 16, device="cuda")
+    true, found = kernels.packed(weight), []
+    thread = threading.Thread(target=lambda: found.append(kernels.packed(weight)))
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0], true)
