@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from detector.config import Config, build_model
 from detector.errors import InputError
-from detector.records import Detections, Sample, collate
+from detector.records import Batch, Detections, Sample, collate
 from detector.training.checkpoint import check_weights, load_checkpoint
 
 
@@ -35,8 +36,52 @@ def load_model(
     return model.to(device).eval()
 
 
-def detect(model: nn.Module, samples: Sequence[Sample], batch_size: int = 1) -> list[Detections]:
+def predictor(
+    model: nn.Module, cuda_graph: bool | None = None
+) -> Callable[[Batch], list[Detections]]:
+    """The model's `predict` for single frames, as one CUDA graph where that can be done; a frame
+    that a graph has no room for goes the ordinary way.
+
+    Args:
+        cuda_graph: None takes a graph on a GPU where the model allows it; True insists.
+
+    Raises:
+        InputError: a graph was asked for and can't be had.
+    """
+    on_gpu = next(model.parameters()).is_cuda
+    if cuda_graph is False or not (on_gpu or cuda_graph):
+        return model.predict
+    if not on_gpu:
+        raise InputError("a CUDA graph needs a GPU; leave --cuda-graph out on a CPU")
+    from detector.models.graphed import GraphedDetector
+
+    try:
+        graphed = GraphedDetector(model)
+    except ValueError as error:
+        if cuda_graph:
+            raise InputError(f"no CUDA graph for this model: {error}") from error
+        return model.predict
+
+    def predict(batch: Batch) -> list[Detections]:
+        try:
+            return graphed.predict(batch)
+        except OverflowError as error:
+            warnings.warn(f"{batch.frame_ids[0]} ran without the CUDA graph: {error}", stacklevel=2)
+            return model.predict(batch)
+
+    return predict
+
+
+def detect(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    batch_size: int = 1,
+    predict: Callable[[Batch], list[Detections]] | None = None,
+) -> list[Detections]:
     """What the model finds in each frame, on the CPU.
+
+    Args:
+        predict: of batches of that size, such as `predictor` gives; None is the model's own.
 
     Raises:
         InputError: points with other columns than the model was trained on.
@@ -52,7 +97,7 @@ def detect(model: nn.Module, samples: Sequence[Sample], batch_size: int = 1) -> 
                     f"{sample.frame_id}: points have {sample.points.shape[1]} columns, the model "
                     f"was trained on {expected}"
                 )
-        found += [d.cpu() for d in model.predict(collate(group).to(device))]
+        found += [d.cpu() for d in (predict or model.predict)(collate(group).to(device))]
     return found
 
 

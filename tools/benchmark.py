@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 
 from detector.cli import run_tool
+from detector.errors import InputError
 
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(metavar="WHAT", required=True)
     add_data(commands)
+    add_sparse(commands)
     arguments = parser.parse_args()
     return arguments.measure(arguments)
 
@@ -62,6 +64,39 @@ def measure_data(arguments: argparse.Namespace) -> None:
         speed, cpu_ms = measure_loader(frames, config.batch_size, workers, arguments.seconds)
         console.print(f"loader with {workers} processes: {speed:.0f} frames/s, {cpu_ms:.1f} ms of "
                       f"processor time a frame", highlight=False)  # fmt: skip
+
+
+def add_sparse(commands) -> None:
+    parser = commands.add_parser(
+        "sparse",
+        help="the sparse engine on the GPU beside the installed peers",
+        description="Voxelization, maps, layers, backbones and a whole detector on simulated "
+        "scans: ours and every installed peer with the same frames and weights, median and "
+        "quartiles, and the physical floor: bytes moved once at the measured copy rate or "
+        "operations at the measured matrix rate.",
+    )
+    parser.add_argument("--workloads", nargs="+", default=["kitti", "nuscenes", "waymo"])
+    parser.add_argument("--peers", nargs="*", help="default: all that are installed")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
+    parser.add_argument(
+        "--parts", nargs="+", default=["backbones", "layers", "voxels", "detectors"],
+        choices=["backbones", "layers", "voxels", "detectors"],
+    )  # fmt: skip
+    parser.add_argument("--no-training", action="store_true", help="leave out backward passes")
+    parser.add_argument("--frames", type=int, default=8, help="that take turns (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=24, help="of each call (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.set_defaults(measure=measure_sparse)
+
+
+def measure_sparse(arguments: argparse.Namespace) -> int:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("this benchmark needs an NVIDIA GPU, and torch sees none")
+    from detector.benchmarks.report import run_sparse
+
+    return run_sparse(arguments)
 
 
 if __name__ == "__main__":

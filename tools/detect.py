@@ -28,6 +28,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--drop-bad-points", action="store_true", help="leave out NaN and infinity")
     parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU where there is one")
+    parser.add_argument(
+        "--cuda-graph", action=argparse.BooleanOptionalAction,
+        help="replay the whole detector as one CUDA graph; default: on a GPU, where it can be",
+    )  # fmt: skip
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
     drawn = parser.add_mutually_exclusive_group()
     drawn.add_argument("--view", action="store_true", help="show each frame in a window")
@@ -44,15 +48,16 @@ def main() -> int:
     from datasets.kitti_files import write_objects
     from datasets.scans import draw, find_scans, read_frame
     from detector.config import load_config
-    from detector.inference import as_dict, detect, load_model
+    from detector.inference import as_dict, detect, load_model, predictor
     from detector.training.checkpoint import save_text
 
     config = load_config(arguments.config, arguments.cfg_options)
     scans = find_scans(arguments.scans)
     model = load_model(config, arguments.checkpoint, arguments.device)
+    predict = predictor(model, arguments.cuda_graph)
     for path in scans:
         frame = read_frame(path, arguments.drop_bad_points)
-        (found,) = detect(model, [frame.sample])
+        (found,) = detect(model, [frame.sample], predict=predict)
         text = json.dumps(as_dict(found, config.classes), indent=1)
         save_text(arguments.out / f"{path.stem}.json", text + "\n")
         if frame.calibration is not None:

@@ -19,10 +19,10 @@ from detector.benchmarks.frames import Workload, make_frames, unsorted_voxels
 from detector.benchmarks.timing import (
     Ceilings,
     Time,
+    busy_time,
     gpu_time,
     latency,
     peak_mebibytes,
-    stream_time,
 )
 from detector.models.backbones import ResidualSparseEncoder8x, SparseEncoder8x
 from detector.ops.occupancy import Occupancy
@@ -30,7 +30,7 @@ from detector.ops.occupancy.gpu import ONE, Bitmap, new_table
 from detector.ops.sparse_conv import sparse_conv
 from detector.ops.voxelize import voxelize
 from detector.sparse import SparseTensor, SubMConv3d
-from detector.sparse.planned import GraphedEncoder, PlannedEncoder
+from detector.sparse.planned import GraphedEncoder, GraphedVoxelizer, PlannedEncoder
 
 Voxels = tuple[Tensor, Tensor]
 
@@ -263,10 +263,10 @@ def layer_rows(workload: Workload, peers: list, ceilings: Ceilings, channels: in
 
     with torch.no_grad():
         yield Row(f"{what}, forward", workload.name, "native",
-                  stream_time([lambda: sparse_conv(features, weight, kernel_map)]), floor)
+                  busy_time([lambda: sparse_conv(features, weight, kernel_map)]), floor)
     x = features.clone().requires_grad_()
     run = forward_backward(lambda x: sparse_conv(x, weight, kernel_map), x, weight)
-    yield Row(f"{what}, forward + backward", workload.name, "native", stream_time([run]), 3 * floor)
+    yield Row(f"{what}, forward + backward", workload.name, "native", busy_time([run]), 3 * floor)
     for peer in peers:
         def forward(peer=peer):
             made, make_input = peer.layer(layer, shape, 1)
@@ -274,7 +274,7 @@ def layer_rows(workload: Workload, peers: list, ceilings: Ceilings, channels: in
             with torch.no_grad():
                 given = make_input(coordinates, features)
                 made(given)
-                return stream_time([lambda: made(given)]), None, ""
+                return busy_time([lambda: made(given)]), None, ""
 
         def both(peer=peer):
             made, make_input = peer.layer(layer, shape, 1)
@@ -286,7 +286,7 @@ def layer_rows(workload: Workload, peers: list, ceilings: Ceilings, channels: in
             run = forward_backward(
                 lambda x: peer.features(made(peer.with_features(given, x))), x, parameter
             )
-            return stream_time([run]), None, ""
+            return busy_time([run]), None, ""
 
         yield _guarded(f"{what}, forward", workload.name, peer.name, floor, forward)
         yield _guarded(f"{what}, forward + backward", workload.name, peer.name, 3 * floor, both)
@@ -315,8 +315,8 @@ def map_rows(workload, coordinates, features, layer, peers):
             with torch.no_grad():
                 given = make_input(coordinates, features)
                 made(given)
-                known = stream_time([lambda: made(given)])
-                fresh = stream_time([lambda: made(make_input(coordinates, features))])
+                known = busy_time([lambda: made(given)])
+                fresh = busy_time([lambda: made(make_input(coordinates, features))])
             rest = fresh.median - known.median
             return Time(rest, rest, rest), None, "with map less without"
 
@@ -330,6 +330,10 @@ def voxelization_rows(workload: Workload, peers: list, frames: int = 8, repeats:
         kind = "dynamic" if limit is None else f"hard, {limit} points"
         yield Row(f"voxelization ({kind}), mean", workload.name, "native",
                   latency([partial(voxelize, s, workload.grid, limit) for s in scans], repeats))
+        most = max(map(len, scans))
+        graphed = GraphedVoxelizer(workload.grid, most, most, workload.columns, limit)
+        yield Row(f"voxelization ({kind}), mean", workload.name, "native, one graph",
+                  latency([partial(graphed, s) for s in scans], repeats))
 
     def by_unique(points: Tensor):
         cells = workload.grid.coordinates(points)

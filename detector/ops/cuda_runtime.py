@@ -28,6 +28,7 @@ from detector.errors import InputError
 Define = int | str
 _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_INVALID_CONTEXT = 201
 _PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
 
 
@@ -60,7 +61,8 @@ class Kernel:
         self._buffer = ctypes.create_string_buffer(self._parameters.size)
         self._size = ctypes.c_size_t(self._parameters.size)
         self._extra = (ctypes.c_void_p * 5)(
-            _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
+            _INVALID_CONTEXT = 201
+_PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
         self._functions: dict[int, ctypes.c_void_p] = {}
@@ -78,16 +80,20 @@ class Kernel:
         self._parameters.pack_into(self._buffer, 0, *values)
         x, y, z = (*grid, 1, 1)[:3]
         stream = torch._C._cuda_getCurrentRawStream(device)
-        _check(
-            _driver().cuLaunchKernel(
-                function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
-            ),
-            self.name,
+        status = _driver().cuLaunchKernel(
+            function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
         )
+        if status == _INVALID_CONTEXT:  # this thread's first work on a GPU, as in autograd's
+            _make_current(device)
+            self._parameters.pack_into(self._buffer, 0, *values)
+            status = _driver().cuLaunchKernel(
+                function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
+            )
+        _check(status, self.name)
 
     def _load(self, device: int) -> ctypes.c_void_p:
         with torch.cuda.device(device):
-            torch.cuda.current_stream().synchronize()  # makes the context current
+            _make_current(device)
             module = _module(self.path, tuple(sorted(self.defines.items())), device)
             function = ctypes.c_void_p()
             _check(
@@ -266,8 +272,24 @@ def _driver() -> ctypes.PyDLL:
     driver.cuModuleLoadData.argtypes = [pointer, ctypes.c_char_p]
     driver.cuFuncSetAttribute.argtypes = [pointer, ctypes.c_int, ctypes.c_int]
     driver.cuFuncGetAttribute.argtypes = [pointer, ctypes.c_int, pointer]
+    driver.cuCtxSetCurrent.argtypes = [pointer]
+    driver.cuDevicePrimaryCtxRetain.argtypes = [pointer, ctypes.c_int]
     driver.cuGetErrorString.argtypes = [ctypes.c_int, pointer]
     return driver
+
+
+def _make_current(device: int) -> None:
+    """The device's primary context, which torch uses, becomes this thread's."""
+    torch.cuda.init()
+    _check(_driver().cuCtxSetCurrent(_primary_context(device)), "context")
+
+
+@functools.cache
+def _primary_context(device: int) -> ctypes.c_void_p:
+    handle, context = ctypes.c_int(), ctypes.c_void_p()
+    _check(_driver().cuDeviceGet(ctypes.byref(handle), device), "device")
+    _check(_driver().cuDevicePrimaryCtxRetain(ctypes.byref(context), handle), "context")
+    return context
 
 
 def _check(status: int, what: str) -> None:

@@ -182,7 +182,7 @@ __device__ u64 sum_before(u64* state, int block, u64 own) {
 }
 
 // totals: [set bits, words that hold any].
-extern "C" __global__ void __launch_bounds__(SCAN_THREADS) scan(
+extern "C" __global__ void __launch_bounds__(SCAN_THREADS, 6) scan(
     const uint4* words, int quads, u64* state, int* rank, int* listed, int listed_capacity, int* totals) {
   __shared__ int block;
   __shared__ u64 base;

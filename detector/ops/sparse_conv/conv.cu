@@ -154,7 +154,7 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
-  extern __shared__ __align__(1024) u32 weights[];
+  extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
@@ -190,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   int n = min(*count, capacity);
   int tiles = (n + 8 * NB - 1) / (8 * NB);
   // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
-  int together = min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x);
+  int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
   auto wait_for = [&](int step) {

@@ -21,7 +21,7 @@ BARRIER_BYTES = 8
 QUEUE_BYTES = 2048
 ROWS_PER_TURN = 128
 HEAVY = 3
-FEW_ROWS = 30_000
+FEW_ROWS, MANY_ROWS = 30_000, 80_000
 
 
 def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
@@ -49,7 +49,7 @@ def _weight_bytes(in_channels: int, tile: int, offsets: int) -> int:
 def _tile(in_channels: int, out_channels: int, offsets: int, device: int) -> int | None:
     """Output channels of a block: as many as leave room for all weights in shared memory."""
     steps = -(-offsets // max(1, 16 // in_channels))
-    limit = shared_memory_limit(device) - 1024 - steps * BARRIER_BYTES
+    limit = shared_memory_limit(device) - 2048 - steps * BARRIER_BYTES
     for tile in (64, 32, 16):
         if out_channels % tile == 0 and _weight_bytes(in_channels, tile, offsets) <= limit:
             return tile
@@ -131,13 +131,15 @@ def best_convolution(
     tile_rows, warps, resident = 32, 8, 1
     if tile == 16:
         tile_rows, warps = (32 if few else 64), 16
+    elif tile == 32 and in_channels <= 32 and few:
+        tile_rows, warps = 16, 16
     elif tile == 32 and in_channels <= 32:
         resident = 2
     elif in_channels == 128:
         tile_rows, warps = (16, 12) if few else (64, 8)
     elif tile == 64 and few:
         tile_rows, warps = 16, 12
-    elif in_channels == 32:
+    elif in_channels == 32 or rows < MANY_ROWS:
         warps = 12
     return convolution(
         dtype, in_channels, out_channels, offsets, device, tile, tile_rows, warps, resident

@@ -19,7 +19,11 @@ from detector.sparse.tensor import SparseTensor
 
 Weight = Float[Tensor, "kz ky kx in out"]
 
-ENGINES = {"native": "detector.sparse.engines.native"}
+ENGINES = {
+    "native": "detector.sparse.engines.native",
+    "spconv": "detector.sparse.engines.spconv",
+    "torchsparse": "detector.sparse.engines.torchsparse",
+}
 """Name -> module with a class `Engine`. Importing the module raises ImportError where the package
 it needs is not installed."""
 

@@ -8,5 +8,14 @@ from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.encoder import PlannedEncoder
 from detector.sparse.planned.graph import GraphedEncoder
 from detector.sparse.planned.levels import Level, Levels
+from detector.sparse.planned.voxelizer import GraphedVoxelizer, PlannedVoxelizer
 
-__all__ = ["GraphedEncoder", "Level", "Levels", "PlannedConvolution", "PlannedEncoder"]
+__all__ = [
+    "GraphedEncoder",
+    "GraphedVoxelizer",
+    "Level",
+    "Levels",
+    "PlannedConvolution",
+    "PlannedEncoder",
+    "PlannedVoxelizer",
+]

@@ -17,7 +17,7 @@ class PlannedConvolution:
         weight: (kz, ky, kx, in, out).
         bias: (out,) or None.
         norm: batch norm after the convolution, in evaluation mode; None is none.
-        in_channels: of the rows that come in, at least the weight's.
+        columns: of the rows that come in, which may be wider than the weight's channels.
 
     Raises:
         ValueError: more than 128 channels, for which there are no such kernels.
@@ -25,7 +25,7 @@ class PlannedConvolution:
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None, sites: Level,
-        table: Table, dtype: torch.dtype, *, relu: bool, expected_rows: int,
+        table: Table, dtype: torch.dtype, *, columns: int, relu: bool, expected_rows: int,
     ):  # fmt: skip
         offsets = weight.shape[:3].numel()
         device = weight.get_device()
@@ -35,7 +35,10 @@ class PlannedConvolution:
                 f"a planned convolution takes {dtype} and up to 128 channels, got {source} to "
                 f"{target}; run the network without a plan"
             )
-        self.in_channels = tensor_cores.padded_channels(source, tensor_cores.IN_CHANNELS)
+        self.channels = target
+        self.in_channels = tensor_cores.padded_channels(
+            max(source, columns), tensor_cores.IN_CHANNELS
+        )
         self.out_channels = tensor_cores.padded_channels(target, tensor_cores.OUT_CHANNELS)
         self.kernels = tensor_cores.best_convolution(
             dtype, self.in_channels, self.out_channels, offsets, device, expected_rows

@@ -75,6 +75,7 @@ class PlannedEncoder:
         self.steps: list[Step] = []
         self.layers: list[tuple[int, list[PlannedConvolution]]] = []
         level = 0
+        self._columns = 0  # of the rows that the next layer gets
         for unit in units:
             conv = _first(unit).conv
             if isinstance(conv, SparseConv3d):
@@ -108,10 +109,13 @@ class PlannedEncoder:
         return self.levels[len(self.steps)]
 
     def _planned(self, block: Block, sites: Level, table) -> PlannedConvolution:
-        return PlannedConvolution(
+        made = PlannedConvolution(
             block.conv.weight.detach(), block.conv.bias, block.norm, sites, table, self.dtype,
-            relu=block.relu, expected_rows=int(EXPECTED * sites.capacity),
+            columns=self._columns, relu=block.relu,
+            expected_rows=int(EXPECTED * sites.capacity),
         )  # fmt: skip
+        self._columns = made.out_channels
+        return made
 
     def from_voxels(self, coordinates: Tensor, features: Tensor, count: Tensor) -> Tensor:
         """Rows of the last level, of the first `count` voxels (in any order, distinct).

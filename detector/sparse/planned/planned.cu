@@ -28,16 +28,18 @@ extern "C" __global__ void place_rows(
   }
 }
 
-// Rows (frame, z, y, x) of `channels` to a dense map (B, Y, X, channels, Z), which holds zeros.
+// Rows (frame, z, y, x) of `channels`, `pitch` apart, to a dense map (B, Y, X, channels, Z), which
+// holds zeros.
 extern "C" __global__ void to_map(
-    const int4* coordinates, const u16* features, int channels, const int* count, int capacity, int Z, int Y, int X,
+    const int4* coordinates, const u16* features, int channels, int pitch, const int* count, int capacity, int Z, int Y, int X,
     u16* map) {
   int n = min(*count, capacity);
   for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (long long)n * channels;
        i += (long long)gridDim.x * blockDim.x) {
     int row = i / channels, channel = i % channels;
     int4 c = coordinates[row];
-    map[(((long long)(c.x * Y + c.z) * X + c.w) * channels + channel) * Z + c.y] = features[i];
+    map[(((long long)(c.x * Y + c.z) * X + c.w) * channels + channel) * Z + c.y] =
+        features[(long long)row * pitch + channel];
   }
 }
 

@@ -1,0 +1,174 @@
+"""A whole detector, points to boxes, as one CUDA graph: nothing waits, nothing is launched singly.
+
+Buffers have a fixed capacity and counts stay on the GPU. The sparse backbone runs as planned by
+`detector.sparse.planned`, the 2D parts in the same 16-bit floats with batch norm folded in, and
+suppression on all candidates. What a graph has no room for is an OverflowError.
+"""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from detector.ops.boxes.gpu import kept_in_order
+from detector.ops.cuda_runtime import Kernel
+from detector.ops.occupancy.gpu import THREADS
+from detector.records import Batch, Detections
+from detector.sparse.planned import PlannedEncoder, PlannedVoxelizer
+from detector.sparse.planned.encoder import SOURCE
+
+MAP_BLOCKS = 1024
+
+
+class GraphedDetector:
+    """Replays a `CenterPoint` on batches of one size.
+
+    The result equals the eager one's within the rounding of `dtype`.
+
+    Args:
+        model: in evaluation mode, on a GPU.
+        batch_size: frames of a batch.
+        most_points: points of a batch there is room for.
+        most_voxels: voxels of a batch there is room for; None takes the model's own limit.
+        dtype: of features and weights, float16 or bfloat16.
+
+    Raises:
+        ValueError: a model that can't be captured: focal stages, test-time flips, other than box
+            suppression.
+    """
+
+    def __init__(
+        self, model: nn.Module, batch_size: int = 1, most_points: int = 200_000,
+        most_voxels: int | None = None, dtype: torch.dtype = torch.float16,
+    ):  # fmt: skip
+        if model.double_flip or model.head.keep_options.get("nms_radius_m") is not None:
+            raise ValueError("flips and suppression by distance can't be captured in a graph yet")
+        if most_voxels is None:
+            most_voxels = batch_size * (model.encoder.max_voxels[1] or 150_000)
+        self.model, self.batch_size, self.dtype = model, batch_size, dtype
+        encoder = model.encoder
+        self.plan = PlannedEncoder(
+            model.backbone, encoder.spatial_shape, batch_size, min(most_voxels, most_points), dtype
+        )
+        self.device = device = self.plan.device
+        self.bev = _fused(model.bev, dtype)
+        self.head = _fused(model.head, dtype)
+        first = self.plan.levels[0]
+        self.voxelizer = PlannedVoxelizer(
+            encoder.grid, first, most_points, encoder.point_channels, encoder.max_points_per_voxel
+        )
+        last = self.plan.out_level
+        layers, rows, columns = last.bitmap.shape
+        self.out_channels = self.plan.layers[-1][1][-1].channels
+        self.map = torch.zeros(
+            batch_size, rows, columns, self.out_channels, layers, dtype=dtype, device=device
+        )
+        self._to_map = Kernel(
+            SOURCE, "to_map", "PPiiPiiiiP", dict(BF16=int(dtype == torch.bfloat16))
+        )
+        self.graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.no_grad(), torch.cuda.stream(stream):
+            for _ in range(2):  # compiles what is needed and lets cuDNN choose
+                with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+                    self._run()
+            stream.synchronize()
+            with torch.cuda.graph(self.graph, stream=stream):
+                self.out = self._run()
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        """As `CenterPoint.predict`.
+
+        Raises:
+            ValueError: another batch size.
+            OverflowError: more points or voxels than there is room for.
+        """
+        if batch.batch_size != self.batch_size:
+            raise ValueError(
+                f"the graph takes batches of {self.batch_size}, got {batch.batch_size}"
+            )
+        self.voxelizer.load(batch.points, batch.frame_of_point if self.batch_size > 1 else None)
+        self.graph.replay()
+        boxes, scores, labels, keep = self.out
+        # The one wait of a batch: how many there are decides the results' sizes.
+        places = keep.nonzero()
+        self.plan.check_capacity()
+        most = self.model.head.keep_options["max_detections"]
+        found = []
+        for frame, frame_id in enumerate(batch.frame_ids):
+            mine = places[places[:, 0] == frame, 1][:most]
+            found.append(
+                Detections(frame_id, boxes[frame, mine], scores[frame, mine], labels[frame, mine])
+            )
+        return found
+
+    def _run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        occupied = self._voxels()
+        rows = self.plan.from_rows()
+        last = self.plan.out_level
+        self.map.zero_()
+        layers, height, width = last.bitmap.shape
+        self._to_map(
+            (MAP_BLOCKS,), THREADS, last.coordinates, rows, self.out_channels, rows.shape[1],
+            last.count, last.capacity, layers, height, width, self.map,
+            device=self.device.index,
+        )  # fmt: skip
+        bev = self.map.flatten(3).permute(0, 3, 1, 2)                           # (B, C * Z, Y, X)
+        candidates = self.model.head.decode(self.head(self.bev(bev)))
+        return self._kept(candidates, occupied)
+
+    def _voxels(self) -> Tensor:
+        """Fills the plan's rows; (B,) bool, which frames have a voxel."""
+        encoder, first = self.model.encoder, self.plan.levels[0]
+        self.voxelizer.run()
+        described = encoder.describe(
+            SimpleNamespace(
+                features=self.voxelizer.means, coordinates=first.coordinates,
+                point_counts=self.voxelizer.point_counts,
+            )
+        )  # fmt: skip
+        self.plan.rows[:, : described.shape[1]].copy_(described)
+        real = torch.arange(first.capacity, device=self.device) < first.count
+        frames = torch.arange(self.batch_size, device=self.device)
+        return ((first.coordinates[:, 0] == frames[:, None]) & real).any(1)
+
+    def _kept(self, found, occupied: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Candidates of each frame, best first, and which of them remain."""
+        options = self.model.head.keep_options
+        scores = torch.where(occupied[:, None], found.scores, 0.0)
+        strong = (scores >= options["score_threshold"]) & (scores > 0)
+        strong &= found.boxes.isfinite().all(2)
+        order = torch.argsort(torch.where(strong, -scores, 1.0), dim=1, stable=True)
+        keep = [
+            kept_in_order(boxes[:, :7], places, options["nms_iou"], labels, ~good[places])
+            for boxes, labels, places, good in zip(
+                found.boxes, found.labels, order, strong, strict=True
+            )
+        ]
+        columns = order[:, :, None].expand(-1, -1, found.boxes.shape[2])
+        return (
+            found.boxes.gather(1, columns), scores.gather(1, order),
+            found.labels.gather(1, order), torch.stack(keep),
+        )  # fmt: skip
+
+
+def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy with batch norms folded into the 2D convolutions before them, in `dtype`."""
+    made = copy.deepcopy(module).eval()
+    for parent in list(made.modules()):
+        if not isinstance(parent, nn.Sequential):
+            continue
+        for place in range(len(parent) - 1):
+            conv, norm = parent[place], parent[place + 1]
+            if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)) and isinstance(
+                norm, nn.BatchNorm2d
+            ):
+                turned = isinstance(conv, nn.ConvTranspose2d)
+                parent[place] = fuse_conv_bn_eval(conv, norm, transpose=turned)
+                parent[place + 1] = nn.Identity()
+    return made.to(dtype).to(memory_format=torch.channels_last)

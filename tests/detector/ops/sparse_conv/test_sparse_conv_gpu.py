@@ -1,0 +1,172 @@
+"""Products on a GPU against float64 on the same GPU."""
+
+import itertools
+
+import pytest
+import torch
+
+from detector.ops.occupancy import Occupancy
+from detector.ops.sparse_conv import gathered, sparse_conv
+from tests.oracles.sparse_scenes import random_coordinates
+
+pytestmark = pytest.mark.gpu
+
+TOLERANCE = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 2e-6, torch.float64: 1e-12}
+"""Relative; half the spacing of numbers times the rounding of inputs and result. float32 without
+TF32."""
+CHANNELS = [(4, 16), (5, 16), (16, 32), (32, 64), (64, 64), (128, 128), (27, 27), (3, 5), (130, 17)]
+
+
+@pytest.fixture(autouse=True)
+def no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+def scene(density=0.2, shape=(6, 40, 70), batch_size=2, empty_frames=()):
+    coordinates = random_coordinates(shape, batch_size, density, 0, empty_frames)
+    return Occupancy.of_any(coordinates.cuda(), shape, batch_size)
+
+
+def relative(found, true):
+    return float((found.detach().double() - true).norm() / true.norm().clamp(min=1e-30))
+
+
+def check(kernel_map, c_in, c_out, dtype):
+    size = kernel_map.kernel_size
+    x = torch.randn(kernel_map.rows_in, c_in, device="cuda").to(dtype).requires_grad_()
+    weight = torch.randn(*size, c_in, c_out, device="cuda") / (27 * c_in) ** 0.5
+    weight = weight.to(dtype).requires_grad_()
+    bias = torch.randn(c_out, device="cuda").to(dtype).requires_grad_()
+    out = sparse_conv(x, weight, kernel_map, bias)
+    gradient = torch.randn_like(out)
+    out.backward(gradient)
+    x64, w64 = x.detach().double(), weight.detach().double().flatten(0, 2)
+    table, back = kernel_map.table, kernel_map.transposed().table
+    limit = TOLERANCE[dtype]
+    assert out.dtype == dtype
+    true = gathered.convolve(x64, w64, table) + bias.detach().double()
+    assert relative(out, true) < limit
+    true = gathered.convolve(gradient.double(), w64.transpose(1, 2), back)
+    assert relative(x.grad, true) < limit
+    true = gathered.weight_gradient(x64, gradient.double(), table)
+    assert relative(weight.grad.flatten(0, 2), true) < limit
+    assert relative(bias.grad, gradient.double().sum(0)) < limit
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("c_in", "c_out"), CHANNELS)
+def test_values_and_gradients(dtype, c_in, c_out):
+    occupancy = scene()
+    check(occupancy.neighbours(3), c_in, c_out, dtype)
+    check(occupancy.downsample(3, 2, 1)[1], c_in, c_out, dtype)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5, (3, 1, 1), (1, 5, 3)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_kernel_sizes_and_dilation(size, dilation):
+    for dtype in (torch.float16, torch.float32):
+        check(scene().neighbours(size, dilation), 16, 32, dtype)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 15, 31, 32, 33, 63, 64, 65, 127, 129])
+def test_edges_of_tiles(rows):
+    coordinates = torch.zeros(rows, 4, dtype=torch.int32)
+    coordinates[:, 3] = torch.arange(rows)
+    occupancy = Occupancy.of_any(coordinates.cuda(), (1, 1, 200), 1)
+    for c_in, c_out in ((4, 16), (16, 16), (64, 64), (128, 64)):
+        check(occupancy.neighbours(3), c_in, c_out, torch.float16)
+
+
+def test_nothing_in_nothing_out():
+    occupancy = Occupancy.of_any(torch.zeros(0, 4, dtype=torch.int32).cuda(), (4, 4, 4), 1)
+    for dtype in TOLERANCE:
+        x = torch.zeros(0, 16, device="cuda", dtype=dtype, requires_grad=True)
+        weight = torch.ones(3, 3, 3, 16, 32, device="cuda", dtype=dtype, requires_grad=True)
+        out = sparse_conv(x, weight, occupancy.neighbours(3))
+        assert out.shape == (0, 32)
+        out.sum().backward()
+        assert not weight.grad.any()
+
+
+def test_gradients_by_differences():
+    occupancy = scene(shape=(2, 3, 5), batch_size=1)
+    x = torch.randn(len(occupancy), 3, device="cuda", dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 3, 3, 3, 2, device="cuda", dtype=torch.float64, requires_grad=True)
+    for kernel_map in (occupancy.neighbours(3), occupancy.downsample(3, 2, 1)[1]):
+        def run(a, b, m=kernel_map):
+            return sparse_conv(a, b, m)
+
+        assert torch.autograd.gradcheck(run, (x, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_the_same_every_time(dtype):
+    occupancy = scene(0.3)
+    x = torch.randn(len(occupancy), 32, device="cuda", dtype=dtype, requires_grad=True)
+    weight = torch.randn(3, 3, 3, 32, 64, device="cuda", dtype=dtype, requires_grad=True)
+    results = []
+    for _ in range(3):
+        x.grad = weight.grad = None
+        out = sparse_conv(x, weight, occupancy.neighbours(3))
+        out.square().mean().backward()
+        results.append((out.detach(), x.grad, weight.grad))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_parameters():
+    occupancy = scene()
+    x = torch.randn(len(occupancy), 16, device="cuda", requires_grad=True)
+    weight = torch.randn(3, 3, 3, 16, 16, device="cuda", requires_grad=True)
+    for dtype in (torch.float16, torch.bfloat16):
+        with torch.autocast("cuda", dtype):
+            out = sparse_conv(x, weight, occupancy.neighbours(3))
+        assert out.dtype == dtype
+        out.float().mean().backward()
+        assert x.grad.dtype == weight.grad.dtype == torch.float32
+
+
+def test_three_hundred_thousand_voxels():
+    shape = (41, 400, 400)
+    coordinates = torch.stack([torch.randint(0, n, (300_000,)) for n in (1, *shape)], 1).int()
+    occupancy = Occupancy.of_any(coordinates.cuda(), shape, 1)
+    for c_in, c_out in ((16, 16), (64, 64)):
+        check(occupancy.neighbours(3), c_in, c_out, torch.float16)
+
+
+def test_every_way_to_divide_the_work_gives_the_same_sums():
+    from detector.ops.occupancy.gpu import tile_masks
+    from detector.ops.sparse_conv import tensor_cores
+
+    occupancy = scene(0.3)
+    table = occupancy.neighbours(3).table
+    rows = table.shape[1]
+    x = torch.randn(rows, 64, device="cuda").half()
+    weight = torch.randn(27, 64, 64, device="cuda") / 40
+    true = gathered.convolve(x.double(), weight.half().double(), table)
+    count = torch.tensor([rows], dtype=torch.int32, device="cuda")
+    for tile, tile_rows, depth in itertools.product((16, 32, 64), (16, 32, 64), (2, 3)):
+        if tile == 64 and tile_rows == 64:
+            continue  # too many registers
+        kernels = tensor_cores.convolution(
+            torch.half, 64, 64, 27, 0, tile, tile_rows, 8, 1, depth
+        )
+        out = torch.full_like(x, torch.nan)
+        kernels(x, kernels.packed(weight), table, tile_masks(table), count, rows, out)
+        assert relative(out, true) < 1e-3
+
+
+def test_a_thread_may_start_with_our_kernels():
+    """A new thread, as autograd's, has no CUDA context of its own yet."""
+    import threading
+
+    from detector.ops.sparse_conv import tensor_cores
+
+    kernels = tensor_cores.best_convolution(torch.half, 16, 16, 27, 0, 100)
+    weight = torch.randn(27, 16, 16, device="cuda")
+    true, found = kernels.packed(weight), []
+    thread = threading.Thread(target=lambda: found.append(kernels.packed(weight)))
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0], true)
