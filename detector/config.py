@@ -57,6 +57,12 @@ class Config:
     precision: str
     """What products are computed in: float32, bfloat16, float16, or auto, which is bfloat16 where
     the device has instructions for it and float32 elsewhere."""
+    sync_norm: bool
+    """Whether norms take their statistics over the frames of all processes; for few frames on
+    each."""
+    skip_bad_frames: bool
+    """Let the next good frame take the place of a training frame that can't be read, and count
+    them, instead of stopping."""
     ema: float
     """Momentum of the exponential moving average of weights; 0 keeps none."""
     seed: int

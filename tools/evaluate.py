@@ -1,5 +1,7 @@
 """Evaluates a checkpoint with the data set's own metric:
-python tools/evaluate.py CONFIG CHECKPOINT [--json FILE] [--results DIR]"""
+python tools/evaluate.py CONFIG CHECKPOINT [--json FILE] [--results DIR]
+
+On several GPUs: torchrun --nproc_per_node=8 tools/evaluate.py CONFIG CHECKPOINT"""
 
 from __future__ import annotations
 
@@ -26,14 +28,18 @@ def main() -> int:
     from detector.config import build, load_config
     from detector.inference import load_model
     from detector.training.checkpoint import save_text
+    from detector.training.distributed import device_of_process, join, lost_process_named
     from detector.training.evaluation import evaluate
 
+    rank, processes = join()
     config = load_config(arguments.config, arguments.cfg_options)
-    model = load_model(config, arguments.checkpoint)
+    model = load_model(config, arguments.checkpoint, device_of_process())
     dataset = build(config.val_dataset)
-    result, detections = evaluate(
-        model, dataset, config.batch_size, config.workers, "evaluating"
-    )
+    with lost_process_named(rank, processes):
+        evaluated = evaluate(model, dataset, config.batch_size, config.workers, "evaluating")
+    if evaluated is None:                   # the first process has the result
+        return 0
+    result, detections = evaluated
     Console().print(result.table())
     if arguments.json:
         save_text(arguments.json, json.dumps(result.as_dict(), indent=2) + "\n")

@@ -13,7 +13,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -31,20 +31,41 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    writer = None
     try:
         with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+            writer = _Writer(file)
+            torch.save({"format": FORMAT, **content}, writer)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError of its archive writer.
         temporary.unlink(missing_ok=True)
+        error = (writer and writer.error) or error
         kept = "; the checkpoint that was there before is intact" if path.exists() else ""
         raise InputError(
             f"{path}: the checkpoint cannot be written ({_reason(error)}){kept}; make room or "
             f"choose another --work-dir"
         ) from error
+
+
+class _Writer:
+    """A file that remembers why it could not be written: torch's archive writer says only that it
+    could not."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def save_text(path: Path, text: str) -> None:

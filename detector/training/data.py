@@ -7,8 +7,9 @@ processes changes no frame.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -107,53 +108,174 @@ class EpochBatches(Sampler):
             yield [(epoch, int(index)) for index in batch]
 
 
-class _Guarded(Dataset):
-    """Gives an `InputError` back instead of raising it: across processes only its text would
-    survive, wrapped into a traceback."""
+@dataclass(frozen=True)
+class _Loaded:
+    """What comes out of a loader's process: errors are values there, for across processes only
+    their text would survive, wrapped into a traceback."""
 
-    def __init__(self, dataset):
+    batch: Batch | None
+    """None if a frame is bad that must not be skipped."""
+    errors: list[InputError]
+
+    def pin_memory(self) -> _Loaded:
+        """Called by the loader; from pinned memory, copies to a GPU run beside other work."""
+        if self.batch is None:
+            return self
+        batch = replace(
+            self.batch,
+            points=self.batch.points.pin_memory(),
+            boxes=tuple(boxes.pin_memory() for boxes in self.batch.boxes),
+            labels=tuple(labels.pin_memory() for labels in self.batch.labels),
+        )
+        return replace(self, batch=batch)
+
+
+class _Guarded(Dataset):
+    """Gives (frame, errors) by key. The frame is None if it is bad; or, if bad frames are skipped,
+    the next one that is good."""
+
+    def __init__(self, dataset, skip_bad_frames: bool):
         self.dataset = dataset
+        self.skip_bad_frames = skip_bad_frames
+
+    def __getitem__(self, key) -> tuple[Sample | None, list[InputError]]:
+        errors: list[InputError] = []
+        while len(errors) < len(self.dataset):
+            try:
+                return self.dataset[key], errors
+            except InputError as error:
+                errors.append(error)
+                if not self.skip_bad_frames:
+                    break
+                epoch, index = key
+                key = (epoch, (index + 1) % len(self.dataset))
+        return None, errors
+
+
+def _collate(frames: list[tuple[Sample | None, list[InputError]]]) -> _Loaded:
+    errors = [error for _, of_frame in frames for error in of_frame]
+    if any(sample is None for sample, _ in frames):
+        return _Loaded(None, errors)
+    return _Loaded(collate([sample for sample, _ in frames]), errors)
+
+
+class _Due:
+    """The keys of the batches that are still to come."""
+
+    def __init__(self):
+        self.keys: list[list] = []
+
+    def __iter__(self) -> Iterator[list]:
+        return iter(list(self.keys))
 
     def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key):
-        try:
-            return self.dataset[key]
-        except InputError as error:
-            return error
-
-
-def _collate(samples: list[Sample | InputError]) -> Batch | InputError:
-    for sample in samples:
-        if isinstance(sample, InputError):
-            return sample
-    return collate(samples)
+        return len(self.keys)
 
 
 class Batches:
-    """A `DataLoader` that raises the errors its workers met."""
+    """Batches of frames, in the order of their keys, whatever happens to the processes that read.
 
-    def __init__(self, dataset, workers: int, pin_memory: bool = False, **options: Any):
+    A process that dies is started anew, with the others, and reading goes on with the batch that
+    was due. After a few deaths in a row without a batch between them, that is an error.
+
+    Args:
+        dataset: frames by key.
+        keys: of the frames of each batch; asked for them at the start of each pass.
+        workers: processes that read; 0 reads in this one.
+        pin_memory: for copies to a GPU.
+        skip_bad_frames: let the next good frame take the place of one that raises `InputError`;
+            keys are (epoch, index) then.
+
+    Attributes:
+        skipped: what was wrong with each frame that was skipped, without repetitions.
+    """
+
+    def __init__(
+        self, dataset, keys: Iterable[list], workers: int, pin_memory: bool = False,
+        skip_bad_frames: bool = False,
+    ):  # fmt: skip
         self.dataset = dataset
-        self.loader = DataLoader(
-            _Guarded(dataset),
-            num_workers=workers,
+        self.keys = keys
+        self.workers = workers
+        self.pin_memory = pin_memory
+        self.skip_bad_frames = skip_bad_frames
+        self.skipped: dict[str, None] = {}
+        self._due = _Due()
+        self._loader = self._new_loader()
+
+    def _new_loader(self) -> DataLoader:
+        return DataLoader(
+            _Guarded(self.dataset, self.skip_bad_frames),
+            batch_sampler=self._due,
+            num_workers=self.workers,
             collate_fn=_collate,
-            persistent_workers=workers > 0,
-            pin_memory=pin_memory,
-            worker_init_fn=_start_worker if workers else None,
-            **options,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.pin_memory,
+            worker_init_fn=_start_worker if self.workers else None,
         )
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.keys)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        self._due.keys = list(self.keys)
+        deaths = 0
+        while True:
+            try:
+                for loaded in _iterator(self._loader):
+                    self._note(loaded)
+                    del self._due.keys[0]
+                    deaths = 0
+                    yield loaded.batch
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if not (self.workers and _is_a_death(error)):
+                    raise
+                deaths += 1
+                self._start_again(error, deaths)
+
+    def _note(self, loaded: _Loaded) -> None:
+        if loaded.batch is None:
+            raise loaded.errors[-1]
+        for error in loaded.errors:
+            if str(error) not in self.skipped:
+                self.skipped[str(error)] = None
+                print(f"skipped a bad frame: {error}", flush=True)
+
+    def _start_again(self, error: Exception, deaths: int) -> None:
+        advice = "often for want of memory: lower workers or batch_size, or give more /dev/shm"
+        if deaths > MOST_DEATHS:
+            raise InputError(
+                f"a process that reads data died {deaths} times in a row ({advice}); go on with "
+                f"--resume"
+            ) from error
+        print(f"a process that reads data died ({advice}); starting it anew", flush=True)
+        self._loader = self._new_loader()
+
+
+MOST_DEATHS = 3
+
+
+def _is_a_death(error: Exception) -> bool:
+    """Whether a loader's process has ended, and not a data set raised this in it."""
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error) and "Caught" not in str(error)
+    # The tensors of a batch are fetched from the process that made them.
+    fetching = isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
+    return fetching and "Caught" not in str(error)
+
+
+def _iterator(loader: DataLoader) -> Iterator[_Loaded]:
+    """The loader's iterator, without torch's handler of SIGCHLD: where a process of the loader
+    dies, that raises in whatever the main thread is at, also in the midst of a training step. The
+    iterator itself finds out within seconds as well, and when a batch is asked for."""
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _start_worker(worker: int) -> None:
@@ -166,14 +288,14 @@ def _start_worker(worker: int) -> None:
 
 def training_batches(
     frames: TrainingFrames, batches: Iterable[list[tuple[int, int]]], workers: int,
-    device: torch.device,
+    device: torch.device, skip_bad_frames: bool = False,
 ) -> Batches:  # fmt: skip
     """Batches of the keys that `batches` gives, an `EpochBatches` in training."""
-    return Batches(
-        frames, workers, pin_memory=device.type == "cuda", batch_sampler=batches
-    )
+    return Batches(frames, batches, workers, device.type == "cuda", skip_bad_frames)
 
 
 def evaluation_batches(dataset, indices: Sequence[int], batch_size: int, workers: int) -> Batches:
     """Frames `indices` of a data set as they are, in order."""
-    return Batches(dataset, workers, sampler=list(indices), batch_size=batch_size)
+    indices = list(indices)
+    keys = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+    return Batches(dataset, keys, workers)

@@ -4,42 +4,46 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from detector.records import Detections
 from detector.training.data import evaluation_batches
+from detector.training.distributed import gathered, position
 from detector.training.hooks import duration
 
 
 def evaluate(
     detector: nn.Module, dataset, batch_size: int, workers: int, title: str
-) -> tuple[Any, list[Detections]]:
+) -> tuple[Any, list[Detections]] | None:
     """(what `dataset.evaluate` says, detections of all frames in the data set's order).
 
-    With several processes each takes its share of the frames and all get the whole result.
+    With several processes each takes whole batches, in turns: they are put together as they would
+    be for one process, so that every number is the same, and no frame is there twice. The first
+    process gets the whole result and the others None.
     """
-    rank, processes = _position()
-    mine = range(rank, len(dataset), processes)
+    rank, processes = position()
+    mine = [
+        index
+        for start in range(rank * batch_size, len(dataset), processes * batch_size)
+        for index in range(start, min(start + batch_size, len(dataset)))
+    ]
     found = predict_frames(detector, dataset, mine, batch_size, workers, title if not rank else "")
-    if processes > 1:
-        shares: list[Any] = [None] * processes
-        torch.distributed.all_gather_object(shares, found)
-        by_index = {
-            index: detections
-            for share_rank, share in enumerate(shares)
-            for index, detections in zip(
-                range(share_rank, len(dataset), processes), share, strict=True
-            )
-        }
-        found = [by_index[index] for index in range(len(dataset))]
-    return dataset.evaluate(found), found
+    shares = gathered(found)
+    if shares is None:
+        return None
+    every: list[Detections] = []
+    for start in range(0, len(dataset), batch_size):
+        share = shares[start // batch_size % processes]
+        every += share[:batch_size]
+        del share[:batch_size]
+    return dataset.evaluate(every), every
 
 
 def predict_frames(
-    detector: nn.Module, dataset, indices: range, batch_size: int, workers: int, title: str
+    detector: nn.Module, dataset, indices: Sequence[int], batch_size: int, workers: int, title: str
 ) -> list[Detections]:
     """Detections of the given frames, on the CPU, in order."""
     device = next(detector.parameters()).device
@@ -63,10 +67,3 @@ def predict_frames(
             flush=True,
         )
     return found
-
-
-def _position() -> tuple[int, int]:
-    """(rank, number of processes)."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -13,25 +13,45 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from detector.cli import write_json
 from detector.errors import InputError
 from detector.records import Batch
+from detector.training.distributed import position
 
 
 class FiniteLossGuard(Hook):
-    """Stops where a loss is not finite and names the frames of that step.
+    """Stops where a loss is not finite, names the frames of that step and writes them down.
 
     The loss of a step is looked at during the next one, when it is ready anyway, so that the host
     does not wait for a GPU; `check` must be called before anything is saved.
+
+    Args:
+        report: JSON file for the losses and the frames.
     """
 
     priority = "VERY_HIGH"
 
-    def __init__(self):
+    def __init__(self, report: Path):
+        self.report = report
         self.pending: tuple[dict[str, Tensor], Batch, int, int] | None = None
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self.check()
         self.pending = (outputs, data_batch, runner.epoch, batch_idx)
+
+    def check_everywhere(self) -> None:
+        """Looks at the last step of all processes, before its weights are saved.
+
+        Raises:
+            InputError: the loss of this or of another process was not finite.
+        """
+        if position()[1] > 1 and self.pending is not None:
+            total = self.pending[0]["total"]
+            bad = (~torch.isfinite(total)).float()
+            torch.distributed.all_reduce(bad)
+            if bad.item() and math.isfinite(total.item()):
+                raise InputError("the loss of another process is not finite; see what it says")
+        self.check()
 
     def check(self) -> None:
         """Looks at the last step.
@@ -45,11 +65,19 @@ class FiniteLossGuard(Hook):
         if math.isfinite(terms["total"].item()):
             return
         values = ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items() if k != "total")
+        write_json(
+            self.report,
+            {
+                "epoch": epoch + 1, "step": step + 1, "frames": batch.frame_ids,
+                "losses": {k: v.item() for k, v in terms.items()},
+            },
+            allow_nan=True,
+        )  # fmt: skip
         raise InputError(
             f"the loss is not finite ({values}) at epoch {epoch + 1}, step {step + 1}, frames "
-            f"{', '.join(batch.frame_ids)}; nothing of this was saved: look at these frames with "
-            f"tools/visualize.py, or go on from the last checkpoint with --resume and a lower "
-            f"optimizer.lr"
+            f"{', '.join(batch.frame_ids)} (written to {self.report}); no weights of this were "
+            f"saved: look at these frames with tools/visualize.py, or go on from the last "
+            f"checkpoint with --resume and a lower optimizer.lr"
         )
 
 
@@ -70,6 +98,7 @@ class ProgressHook(Hook):
         self.every_s = every_s
         self.board = None
         self.sums: dict[str, Tensor] = {}
+        self.points = self.voxels = self.frames = 0
         self.steps = 0
         self.data_s = 0.0
 
@@ -81,6 +110,11 @@ class ProgressHook(Hook):
         self.first_iter = runner.iter
         self.evaluation_s = 0.0
         self.warm = False
+        runner.detector.encoder.register_forward_hook(self._count_voxels)
+
+    def _count_voxels(self, encoder, inputs, voxels) -> None:
+        if encoder.training:
+            self.voxels += len(voxels.coordinates)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         self.data_s += time.perf_counter() - self.last_step
@@ -89,6 +123,8 @@ class ProgressHook(Hook):
         for name, value in outputs.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.steps += 1
+        self.frames += data_batch.batch_size
+        self.points += len(data_batch.points)
         self.last_step = time.perf_counter()
         if self.last_step - self.last_line >= self.every_s:
             self._write(runner, batch_idx + 1, runner.iter + 1)
@@ -127,15 +163,16 @@ class ProgressHook(Hook):
             "grad_norm": float(runner.optim_wrapper.grad_norm),
             "frames_per_s": speed,
             "data_share": self.data_s / max(seconds, 1e-9),
+            "points_per_frame": self.points / self.frames,
+            "voxels_per_frame": self.voxels / self.frames,
         }
         if torch.cuda.is_available():
             record["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self._append(record)
         for name, value in losses.items():
             self.board.add_scalar(f"loss/{name}", value, step)
-        for name in ("lr", "grad_norm", "frames_per_s", "data_share", "gpu_memory_gib"):
-            if name in record:
-                self.board.add_scalar(f"training/{name}", record[name], step)
+        for name in sorted(set(record) - {"epoch", "step", "losses"}):
+            self.board.add_scalar(f"training/{name}", record[name], step)
         terms = ", ".join(f"{k} {v:.3f}" for k, v in losses.items() if k != "total")
         print(
             f"epoch {record['epoch']}/{runner.max_epochs}  "
@@ -145,6 +182,7 @@ class ProgressHook(Hook):
             f"left {duration(left)}",
             flush=True,
         )
+        self.points = self.voxels = self.frames = 0
         self.sums, self.steps, self.data_s = {}, 0, 0.0
         self.last_line = self.last_step = now
         if not self.warm:
@@ -153,8 +191,14 @@ class ProgressHook(Hook):
             self.evaluation_s = 0.0
 
     def _append(self, record: dict[str, Any]) -> None:
-        with open(self.work_dir / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        path = self.work_dir / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); make room and go on with --resume"
+            ) from error
 
 
 def duration(seconds: float) -> str:

@@ -24,7 +24,10 @@ from detector.training.checkpoint import (
     save_checkpoint,
 )
 from detector.training.data import Batches, EpochBatches
+from detector.training.distributed import share_buffers
 from detector.training.hooks import FiniteLossGuard
+
+STEPS_TO_AGREE = 10
 
 
 class Stopped(Exception):
@@ -73,6 +76,7 @@ class TrainLoop(BaseLoop):
         return max(self.iter - 1, 0) // self.batches.batches
 
     def run(self) -> torch.nn.Module:
+        self.agreed_at = self.iter
         self.runner.call_hook("before_train")
         # A run that was stopped between an epoch's checkpoint and its evaluation.
         if self.iter and self.iter % self.batches.batches == 0:
@@ -90,6 +94,7 @@ class TrainLoop(BaseLoop):
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         for step, batch in enumerate(self.dataloader, start=self.batches.first_batch):
+            self.runner.optim_wrapper.begin_step(step, self.batches.batches)
             self.runner.call_hook("before_train_iter", batch_idx=step, data_batch=batch)
             outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
             self.runner.call_hook(
@@ -102,11 +107,15 @@ class TrainLoop(BaseLoop):
         self.runner.call_hook("after_train_epoch")
 
     def _must_stop(self) -> bool:
+        # Between updates there are gradients that no checkpoint holds.
+        if not self.runner.optim_wrapper.should_update():
+            return False
         if not self.runner.distributed:
             return self.stop_requested
         # All processes must stop at the same step; they agree now and then, to wait little.
-        if self.iter % 10:
+        if self.iter - self.agreed_at < STEPS_TO_AGREE and self.iter % self.batches.batches:
             return False
+        self.agreed_at = self.iter
         flag = torch.tensor(float(self.stop_requested), device=self.runner.device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return bool(flag.item())
@@ -116,6 +125,7 @@ class TrainLoop(BaseLoop):
         if self.evaluated_epoch == self.epoch or not (due or self.epoch == self.max_epochs):
             return
         self.runner.call_hook("before_val_epoch")
+        share_buffers(self.runner.detector)
         metrics = self.evaluate()
         self.evaluated_epoch = self.epoch
         self.runner.call_hook("after_val_epoch", metrics=metrics)
@@ -150,17 +160,21 @@ class Checkpoints:
 
     def save_latest(self, runner: QuietRunner) -> None:
         """Where the run stands, within an epoch too."""
-        self.guard.check()
+        self.guard.check_everywhere()
         if runner.rank == 0:
             save_checkpoint(self.latest, self._content(runner))
 
-    def save_epoch(self, runner: QuietRunner) -> None:
-        """After an epoch: a file of its own, which `latest.pth` then is, too."""
-        self.guard.check()
+    def save_epoch(self, runner: QuietRunner, best: bool = False) -> None:
+        """After an epoch: a file of its own, which `latest.pth`, and `best.pth` if it is best,
+        then are, too. `latest.pth` is the last of them, so that a run that is killed in between
+        does all of this again."""
+        self.guard.check_everywhere()
         if runner.rank != 0:
             return
         path = self.work_dir / f"epoch_{runner.epoch}.pth"
         save_checkpoint(path, self._content(runner))
+        if best:
+            link_checkpoint(path, self.work_dir / "best.pth")
         link_checkpoint(path, self.latest)
         for old in self._epoch_files()[self.keep :]:
             old.unlink(missing_ok=True)
@@ -180,9 +194,7 @@ class Checkpoints:
         best = self.best_score is None or score > self.best_score
         if best:
             self.best_score = score
-        self.save_epoch(runner)
-        if best and runner.rank == 0:
-            link_checkpoint(self.latest, self.work_dir / "best.pth")
+        self.save_epoch(runner, best)
 
     def newest_usable(self) -> tuple[dict[str, Any], Path] | None:
         """The newest checkpoint that can be read, and a sentence on each that cannot."""

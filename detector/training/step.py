@@ -80,12 +80,33 @@ class UpdateWeights(OptimWrapper):
         precision: str, device: torch.device,
     ):  # fmt: skip
         super().__init__(optimizer, accumulative_counts=accumulate)
+        self.accumulate = accumulate
+        self.step_of_epoch, self.steps_of_epoch = 0, 1
         self.clip_norm = clip_norm
         self.dtype = autocast_dtype(precision, device)
         self.device = device
         scales = precision == "float16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
         self.grad_norm = torch.zeros(())
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Says where in an epoch the step is. Every epoch ends with an update, so that at its end,
+        where checkpoints are written, no gradients are left over."""
+        self.step_of_epoch, self.steps_of_epoch = step, steps
+
+    def should_update(self) -> bool:
+        """Whether the weights change at this step; all else only adds gradients up."""
+        done = self.step_of_epoch + 1
+        return done % self.accumulate == 0 or done == self.steps_of_epoch
+
+    def should_sync(self) -> bool:
+        """Processes add their gradients up once for each update."""
+        return self.should_update()
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """The loss's share in the mean over the steps to an update."""
+        first = self.step_of_epoch - self.step_of_epoch % self.accumulate
+        return loss / min(self.accumulate, self.steps_of_epoch - first)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

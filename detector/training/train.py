@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import uuid
 from dataclasses import dataclass
@@ -13,7 +12,13 @@ import torch
 from detector.config import Config, build, build_model
 from detector.errors import InputError
 from detector.training.checkpoint import save_text
-from detector.training.data import EpochBatches, TrainingFrames, training_batches
+from detector.training.data import Batches, EpochBatches, TrainingFrames, training_batches
+from detector.training.distributed import (
+    device_of_process,
+    from_first,
+    join,
+    lost_process_named,
+)
 from detector.training.evaluation import evaluate
 from detector.training.hooks import FiniteLossGuard, ProgressHook
 from detector.training.runner import (
@@ -26,6 +31,7 @@ from detector.training.runner import (
 )
 from detector.training.schedule import ScheduleHook
 from detector.training.step import TrainableDetector, UpdateWeights, parameter_groups
+from detector.training.sync_norm import synchronise_norms
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,13 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
             cannot be used, a loss that is not finite.
     """
     work_dir = Path(work_dir)
-    distributed = "RANK" in os.environ and "WORLD_SIZE" in os.environ
-    prepare_work_dir(work_dir, config, resume)
+    rank, processes = join()
+    if rank == 0:
+        prepare_work_dir(work_dir, config, resume)
     torch.manual_seed(config.seed)
     model = TrainableDetector(build_model(config))
+    if config.sync_norm and processes > 1:
+        synchronise_norms(model)
 
     dataset = build(config.train_dataset)
     if len(dataset) == 0:
@@ -65,12 +74,12 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
     frames = TrainingFrames(
         dataset, build(config.train_transforms), config.seed, config.cache_frames, config.epochs
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rank, processes = _join(device) if distributed else (0, 1)
+    device = device_of_process()
     batches = EpochBatches(len(frames), config.batch_size, config.seed, rank, processes)
-    loader = training_batches(frames, batches, config.workers, device)
+    loader = training_batches(frames, batches, config.workers, device, config.skip_bad_frames)
 
-    guard = FiniteLossGuard()
+    name = "not_finite.json" if rank == 0 else f"not_finite_{rank}.json"
+    guard = FiniteLossGuard(work_dir / name)
     about = {"config": config.text(), "classes": tuple(config.classes), "seed": config.seed}
     checkpoints = Checkpoints(
         work_dir, about, config.best_metric, config.keep_checkpoints, guard
@@ -97,7 +106,7 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
         ),
         default_hooks={name: None for name in UNUSED_HOOKS},
         custom_hooks=hooks,
-        launcher="pytorch" if distributed else "none",
+        launcher="pytorch" if processes > 1 else "none",
         cfg={} if device.type == "cuda" else {"model_wrapper_cfg": CPU_WRAPPER},
         randomness={"seed": config.seed},
         # mmengine keeps a logger for each name.
@@ -105,10 +114,10 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
     )  # fmt: skip
 
     def evaluate_now() -> dict[str, float]:
-        result, _ = evaluate(
+        evaluated = evaluate(
             runner.detector, validation, config.batch_size, config.workers, "evaluating"
         )
-        return result.scalars()
+        return from_first(evaluated[0].scalars() if evaluated else None)
 
     loop = TrainLoop(
         runner, loader, batches, config.epochs, evaluate_now, config.evaluate_every, checkpoints
@@ -122,7 +131,7 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
             flush=True,
         )
     try:
-        with StopOnSignal(loop) as stop:
+        with StopOnSignal(loop) as stop, lost_process_named(rank, processes):
             runner.train()
     except Stopped:
         if rank == 0:
@@ -133,7 +142,17 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
             )
         interrupted = stop.signal == signal.SIGINT
         return TrainingResult(work_dir, False, interrupted, checkpoints.best_score)
+    finally:
+        _report_skipped(loader)
     return TrainingResult(work_dir, True, False, checkpoints.best_score)
+
+
+def _report_skipped(loader: Batches) -> None:
+    """Says at the end how many frames were bad, where that did not stop the run."""
+    if loader.skipped:
+        print(f"skipped {len(loader.skipped)} bad frames in this run, first:")
+        for sentence in list(loader.skipped)[:5]:
+            print(f"  {sentence}", flush=True)
 
 
 # What mmengine's Runner does on its own and ours does otherwise.
@@ -156,14 +175,7 @@ def prepare_work_dir(work_dir: Path, config: Config, resume: bool) -> None:
             f"{work_dir}: holds a run already (latest.pth); go on with --resume or choose another "
             f"--work-dir"
         )
+    for leftover in work_dir.glob(".*.part"):
+        # Of a run that was killed while it wrote.
+        leftover.unlink(missing_ok=True)
     save_text(work_dir / "config.txt", config.text())
-
-
-def _join(device: torch.device) -> tuple[int, int]:
-    """Joins the processes that torchrun started; (rank, number of processes)."""
-    if not torch.distributed.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend)
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -37,11 +37,25 @@ def test_accumulated_gradients_are_averaged():
     model = nn.Linear(1, 1, bias=False)
     before = model.weight.item()
     wrapper = update(model, accumulate=2)
-    wrapper.initialize_count_status(model, 0, 10)
+    wrapper.begin_step(0, 10)
+    assert not wrapper.should_sync()
     wrapper.update_params(model.weight.sum() * 2)
     assert model.weight.item() == before
+    wrapper.begin_step(1, 10)
     wrapper.update_params(model.weight.sum() * 4)
     assert model.weight.item() == pytest.approx(before - 3)
+
+
+def test_an_epoch_ends_with_an_update_of_the_mean_of_what_is_left():
+    model = nn.Linear(1, 1, bias=False)
+    wrapper = update(model, accumulate=3)
+    weights = []
+    for step in range(5):
+        wrapper.begin_step(step, 5)
+        wrapper.update_params(model.weight.sum() * 6)
+        weights.append(model.weight.item())
+    assert weights[0] == weights[1] and weights[2] == weights[3] == pytest.approx(weights[0] - 6)
+    assert weights[4] == pytest.approx(weights[2] - 6)
 
 
 def test_norms_and_biases_are_not_decayed():

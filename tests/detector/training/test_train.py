@@ -170,8 +170,10 @@ def test_resuming_with_other_data_is_refused(finished):
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_frames(tmp_path):
     config = load_config(TOY, ["train_dataset.nan_frame=3", "batch_size=1"])
-    with pytest.raises(InputError, match=r"not finite.*frames 000003;.*--resume"):
+    with pytest.raises(InputError, match=r"not finite.*frames 000003 .*--resume"):
         train(config, tmp_path)
+    report = json.loads((tmp_path / "not_finite.json").read_text())
+    assert report["frames"] == ["000003"] and report["epoch"] == 1
     content = tmp_path / "latest.pth"
     assert not content.exists() or all(
         v.isfinite().all() for v in load_checkpoint(content)["state_dict"].values()
