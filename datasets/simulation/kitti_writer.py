@@ -10,9 +10,12 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,7 +120,9 @@ def simulate(out: Path, jobs: list[SceneJob], workers: int) -> Iterator[SceneJob
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context)
     try:
-        for future in as_completed([pool.submit(_simulate_scene, out, job) for job in jobs]):
+        with _interrupts_ignored():
+            futures = [pool.submit(_simulate_scene, out, job) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
         raise InputError(
@@ -154,6 +159,20 @@ def write_frame(out: Path, frame_id: str, frame: KittiFrame) -> None:
     label = folder / "label_2" / f"{frame_id}.txt"
     write_objects(_partial(label), frame.objects)
     _partial(label).replace(label)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started within stay deaf to Ctrl-C, which the parent handles: they end with the
+    scene that they are at, without tracebacks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _simulate_scene(out: Path, job: SceneJob) -> SceneJob:

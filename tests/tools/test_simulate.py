@@ -1,7 +1,10 @@
 """tools/simulate.py from the outside."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -42,3 +45,24 @@ def test_bad_options_end_with_status_2_and_a_sentence(tmp_path):
         done = simulate("--out", str(tmp_path / "out"), *options)
         assert done.returncode == 2 and word in done.stderr, options
         assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_ends_quietly_and_leaves_no_splits(tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "tools/simulate.py", "kitti", "--out", str(out), "--frames", "2",
+         "--val-frames", "1", "--sensor", "hdl32e", "--workers", "2"],
+        cwd=REPOSITORY,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    patience = time.monotonic() + 90
+    while not (out / "simulation.json").exists() and time.monotonic() < patience:
+        time.sleep(0.1)
+    time.sleep(1)                                         # the workers are being started
+    os.killpg(process.pid, signal.SIGINT)                 # as a terminal does: to all processes
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130 and errors.strip() == "interrupted"
+    assert (out / "simulation.json").exists() and not (out / "ImageSets").exists()
