@@ -297,7 +297,7 @@ def map_rows(workload, coordinates, features, layer, peers):
     """The 27 neighbours of each voxel, from coordinates in any order."""
     shape = workload.spatial_shape
     what = f"map of 3x3x3 neighbours, {len(coordinates)} voxels"
-    bitmap = Bitmap(shape, 1, coordinates.device)
+    bitmap = Bitmap(shape, 1, coordinates.device, len(coordinates))
     emitted = torch.empty_like(coordinates)
     table, masks = new_table(27, len(coordinates), coordinates.device)
 
