@@ -61,8 +61,7 @@ class Kernel:
         self._buffer = ctypes.create_string_buffer(self._parameters.size)
         self._size = ctypes.c_size_t(self._parameters.size)
         self._extra = (ctypes.c_void_p * 5)(
-            _INVALID_CONTEXT = 201
-_PARAMETER_BUFFER, ctypes.addressof(self._buffer),
+            _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
         self._functions: dict[int, ctypes.c_void_p] = {}
