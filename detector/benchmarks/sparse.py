@@ -272,16 +272,14 @@ def layer_rows(workload: Workload, peers: list, ceilings: Ceilings, channels: in
             made, make_input = peer.layer(layer, shape, 1)
             made.half().eval()
             with torch.no_grad():
-                given = make_input(coordinates, features)
-                made(given)
+                given = peer.with_features(made(make_input(coordinates, features)), features)
                 return busy_time([lambda: made(given)]), None, ""
 
         def both(peer=peer):
             made, make_input = peer.layer(layer, shape, 1)
             made.half().train()
             x = features.clone().requires_grad_()
-            given = make_input(coordinates, x)
-            made(given)
+            given = made(make_input(coordinates, x))  # its result holds the map
             parameter = next(made.parameters())
             run = forward_backward(
                 lambda x: peer.features(made(peer.with_features(given, x))), x, parameter
@@ -313,8 +311,7 @@ def map_rows(workload, coordinates, features, layer, peers):
             made, make_input = peer.layer(layer, shape, 1)
             made.half().eval()
             with torch.no_grad():
-                given = make_input(coordinates, features)
-                made(given)
+                given = peer.with_features(made(make_input(coordinates, features)), features)
                 known = busy_time([lambda: made(given)])
                 fresh = busy_time([lambda: made(make_input(coordinates, features))])
             rest = fresh.median - known.median
