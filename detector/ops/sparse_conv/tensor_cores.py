@@ -21,7 +21,7 @@ BARRIER_BYTES = 8
 QUEUE_BYTES = 2048
 ROWS_PER_TURN = 128
 HEAVY = 3
-FEW_ROWS, MANY_ROWS = 30_000, 80_000
+FEW_ROWS, MANY_ROWS = 30_000, 60_000
 
 
 def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
