@@ -28,15 +28,17 @@ TOY = REPOSITORY / "tests" / "writers" / "toy_config.py"
 OPTIONS = ["batch_size=1", "ema=0.9", "sync_norm=True"]
 
 
-def run_training(work_dir, *options, resume=False):
-    return train(load_config(TOY, [*OPTIONS, *options]), work_dir, resume)
+def run_two(work_dir, *options, resume=False):
+    """What two processes make of the toy config."""
+    config = load_config(TOY, [*OPTIONS, *options])
+    return run_processes(lambda rank: train(config, work_dir, resume))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of two processes that nothing disturbed."""
     work_dir = tmp_path_factory.mktemp("two")
-    results = run_processes(lambda rank: run_training(work_dir))
+    results = run_two(work_dir)
     assert all(result.finished for result in results)
     assert results[0].best_score == results[1].best_score
     return work_dir
@@ -79,19 +81,18 @@ def test_both_stop_where_one_is_told_to_and_resume_to_the_same_bits(
 ):
     with monkeypatch.context() as patch:
         stop_at(patch, 4)
-        stopped = run_processes(lambda rank: run_training(tmp_path))
+        stopped = run_two(tmp_path)
     assert [result.finished for result in stopped] == [False, False]
     assert load_checkpoint(tmp_path / "latest.pth")["iteration"] == 4
-    run_processes(lambda rank: run_training(tmp_path, resume=True))
+    run_two(tmp_path, resume=True)
     assert_same(finished / "latest.pth", tmp_path / "latest.pth")
 
 
-def evaluated(rank):
-    """Scores and detections of data sets of 1, 3 and 6 frames in batches of 2."""
+def evaluated(configs):
+    """Scores and detections of the configs' validation sets in batches of 2."""
     join()
     results = []
-    for frames in (1, 3, 6):
-        config = load_config(TOY, [f"val_dataset.frames={frames}"])
+    for config in configs:
         torch.manual_seed(0)
         model = build_model(config)
         result = evaluate(model, build(config.val_dataset), 2, 0, "")
@@ -102,8 +103,9 @@ def evaluated(rank):
 
 
 def test_evaluation_is_the_same_to_the_bit_with_uneven_shares():
-    (alone,) = run_processes(evaluated, 1)
-    together, other = run_processes(evaluated, 2)
+    configs = [load_config(TOY, [f"val_dataset.frames={n}"]) for n in (1, 3, 6)]
+    (alone,) = run_processes(lambda rank: evaluated(configs), 1)
+    together, other = run_processes(lambda rank: evaluated(configs), 2)
     assert other == [None] * 3
     for frames, one, two in zip((1, 3, 6), alone, together, strict=True):
         assert one[0] == two[0] and len(two[1]) == frames
@@ -157,9 +159,11 @@ def test_one_value_in_all_leaves_the_running_statistics(monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_in_one_process_is_saved_by_none(tmp_path):
+    config = load_config(TOY, [*OPTIONS, "train_dataset.nan_frame=3", "epochs=1"])
+
     def failing(rank):
         try:
-            run_training(tmp_path, "train_dataset.nan_frame=3", "epochs=1")
+            train(config, tmp_path)
         except (InputError, RuntimeError) as error:
             return str(error)
 
@@ -198,19 +202,15 @@ def test_the_death_of_one_process_ends_the_others_in_a_sentence(tmp_path):
 def test_sruns_variables_are_understood(monkeypatch):
     slurm = dict(
         SLURM_STEP_NUM_TASKS="4", SLURM_PROCID="2", SLURM_LOCALID="1", SLURM_JOB_ID="77",
-        MASTER_ADDR="node1",
+        MASTER_ADDR="node1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1",
     )  # fmt: skip
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *a, **k: None)
     monkeypatch.setattr("detector.training.distributed.position", lambda: (2, 4))
     assert join() == (2, 4)
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
-    assert [os.environ[name] for name in names] == ["2", "4", "1", "20077"]
-    for name in names:
-        monkeypatch.delenv(name)
+    assert [os.environ.pop(name) for name in names] == ["2", "4", "1", "20077"]
     monkeypatch.delenv("MASTER_ADDR")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match="set MASTER_ADDR"):

@@ -18,7 +18,7 @@ from detector.training import checkpoint as checkpoint_module
 from detector.training import train
 from detector.training.checkpoint import load_checkpoint
 from detector.training.data import EpochBatches, TrainingFrames, training_batches
-from detector.training.runner import Checkpoints, TrainLoop
+from detector.training.runner import TrainLoop
 from tests.writers.processes import run_processes
 from tests.writers.toy import Shift, ToyDataset
 
@@ -36,7 +36,7 @@ def finished(tmp_path_factory):
     return trained(load_config(TOY, OPTIONS), tmp_path_factory.mktemp("finished"))
 
 
-OPTIONS = ["ema=0.9", "accumulate=2"]
+OPTIONS = ["ema=0.9", "accumulate=2", "epochs=2"]
 
 
 def trained(config, work_dir, resume=False):
@@ -76,21 +76,11 @@ def before_the_newest_gets_its_name(monkeypatch):
     monkeypatch.setattr(checkpoint_module.os, "link", dying)
 
 
-def before_an_evaluation_is_noted(monkeypatch):
-    note = Checkpoints.note_evaluation
-
-    def dying(self, runner, metrics):
-        return die() if runner.epoch == 2 else note(self, runner, metrics)
-
-    monkeypatch.setattr(Checkpoints, "note_evaluation", dying)
-
-
 @pytest.mark.parametrize(
     "moment",
-    [within_an_epoch, before_a_checkpoint_is_whole, before_the_newest_gets_its_name,
-     before_an_evaluation_is_noted],
+    [within_an_epoch, before_a_checkpoint_is_whole, before_the_newest_gets_its_name],
     ids=lambda moment: moment.__name__,
-)  # fmt: skip
+)
 def test_killed_at_any_moment_a_run_resumes_to_the_same_bits(
     moment, finished, tmp_path, monkeypatch
 ):

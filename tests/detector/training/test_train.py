@@ -133,24 +133,6 @@ def test_ctrl_c_at_the_terminal_saves_with_workers_too(tmp_path):
     assert load_checkpoint(tmp_path / "latest.pth")["iteration"] >= 3
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_bits(finished, tmp_path):
-    code = (
-        "import sys; from detector.config import load_config; from detector.training import train;"
-        f"train(load_config({str(TOY)!r}, ['ema=0.9']), sys.argv[1])"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
-    while process.poll() is None and not (tmp_path / "epoch_1.pth").exists():
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    train(load_config(TOY, ["ema=0.9"]), tmp_path, resume=True)
-    assert_same_weights(finished.work_dir / "latest.pth", tmp_path / "latest.pth")
-
-
 def test_a_torn_checkpoint_gives_way_to_the_one_before(finished, tmp_path, capsys):
     config = load_config(TOY, ["ema=0.9"])
     train(config, tmp_path)
