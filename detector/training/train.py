@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import uuid
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
             cannot be used, a loss that is not finite.
     """
     work_dir = Path(work_dir)
+    # Its successor does not exist in the older versions of torch that are supported.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     rank, processes = join()
     if rank == 0:
         prepare_work_dir(work_dir, config, resume)
