@@ -17,12 +17,11 @@ from datasets.simulation.moments import TwoScenes
 from datasets.simulation.raycast import RayScene, owners
 from datasets.simulation.world import Snapshot, World
 
-# Mean radar cross-section in dBsm, its spread, and how many returns one near object in plain view
-# gives on average; often it gives none.
+# Mean radar cross-section in dBsm, its spread, and how many returns one near object gives.
 CROSS_SECTIONS = {
-    "car": (9.0, 5.0, 2.0), "van": (12.0, 5.0, 2.5), "truck": (17.0, 5.0, 4.0),
-    "pedestrian": (-6.0, 4.0, 0.35), "sitting_person": (-7.0, 4.0, 0.2),
-    "cyclist": (0.0, 4.0, 0.8),
+    "car": (10.0, 4.0, 3.0), "van": (13.0, 4.0, 3.5), "truck": (18.0, 5.0, 5.0),
+    "pedestrian": (-1.0, 3.0, 0.6), "sitting_person": (-2.0, 3.0, 0.4),
+    "cyclist": (3.0, 3.0, 1.0),
 }  # fmt: skip
 # Chance that a ray on a surface of the town comes back as a target, and its mean dBsm.
 BACKGROUND = {
@@ -33,7 +32,7 @@ BACKGROUND = {
 }  # fmt: skip
 MOVING, STATIONARY, ONCOMING, CROSSING_MOVING, STOPPED = 0, 1, 2, 6, 7
 VALID, MIRRORED = 0, 6
-_BACKGROUND_RAYS = 300
+_BACKGROUND_RAYS = 200
 _POINTS_OF_ACTOR = 10
 
 
@@ -45,7 +44,7 @@ class RadarModel:
     maximum_range_m: float = 100.0
     maximum_targets: int = 125
     range_noise_m: float = 0.15
-    angle_noise_deg: float = 0.8
+    angle_noise_deg: float = 0.5
     """At the middle of the view; twice that at its edge."""
     speed_noise_mps: float = 0.1
     step_m: float = 0.2
@@ -156,10 +155,10 @@ def _returns_of_actors(world, actor_of_ray, owner, materials, places, rng):
         mean, spread, returns = CROSS_SECTIONS[world.actors[index].category]
         strength = rng.normal(mean, spread)
         near = 20 / max(np.hypot(*places[rays, :2].T).min(), 20)
-        chosen = rays[seen][: rng.poisson(returns * near)]
+        chosen = rays[seen][: 1 + rng.poisson(returns * near)]
         rows.append(chosen)
         strengths.append(strength + rng.normal(-2, 2, len(chosen)))
-        if not seen.any() and by.any():
+        if not len(chosen) and by.any():
             rows.append(rays[by][:1])
             strengths.append(strength + rng.normal(-9, 2, 1))
     chosen = np.concatenate([np.zeros(0, np.int64), *rows])
@@ -178,7 +177,7 @@ def _returns_of_town(owner, materials, places, rng):
 
 def _clutter(radar: RadarModel, rng: np.random.Generator):
     """Targets where nothing is."""
-    count = rng.poisson(4)
+    count = rng.poisson(1.5)
     angle = np.radians(rng.uniform(-radar.half_view_deg, radar.half_view_deg, count))
     distance = rng.uniform(2, 60, count)
     position = distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], -1)
