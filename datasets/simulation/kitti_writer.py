@@ -24,11 +24,11 @@ import numpy as np
 from datasets.kitti_files import write_objects
 from datasets.simulation.kitti_frames import FRAMES_PER_SCENE, KittiFrame, draw_scene
 from datasets.simulation.lidar import LIDARS
+from datasets.simulation.output import SETTINGS, clear, read_settings
 from detector.errors import InputError
 
 _FORMAT = 1
 """Raised whenever the same settings give other frames than before."""
-_SETTINGS = "simulation.json"
 _FOLDERS = ("velodyne", "image_2", "calib", "label_2")
 _TRAINING, _VALIDATION = 0, 1
 
@@ -85,8 +85,8 @@ def open_folder(out: Path, settings: Settings, overwrite: bool) -> list[SceneJob
         wanted = {"format": _FORMAT, **asdict(settings)}
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
         if occupied and overwrite:
-            _clear(out)
-        elif occupied and (_read_settings(out) != wanted or (out / "ImageSets").exists()):
+            clear(out, ("ImageSets", "training"))
+        elif occupied and (read_settings(out) != wanted or (out / "ImageSets").exists()):
             raise InputError(
                 f"{out}: not empty; give --overwrite to replace what a simulation wrote there, or "
                 f"choose another folder (an interrupted run goes on with the same options)"
@@ -95,7 +95,7 @@ def open_folder(out: Path, settings: Settings, overwrite: bool) -> list[SceneJob
             (out / "training" / kind).mkdir(parents=True, exist_ok=True)
             for torn in (out / "training" / kind).glob(".*.partial"):
                 torn.unlink()
-        _write(out / _SETTINGS, (json.dumps(wanted, indent=2) + "\n").encode())
+        _write(out / SETTINGS, (json.dumps(wanted, indent=2) + "\n").encode())
         done = {path.stem for path in (out / "training" / "label_2").glob("*.txt")}
     except OSError as error:
         raise InputError(
@@ -196,25 +196,3 @@ def _write(path: Path, data: bytes) -> None:
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-def _read_settings(out: Path) -> dict | None:
-    try:
-        return json.loads((out / _SETTINGS).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _clear(out: Path) -> None:
-    """Removes a former simulation, and nothing else."""
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file; choose a folder for --out")
-    ours = (out / _SETTINGS).exists()
-    for name in ("ImageSets", "training"):
-        if (out / name).exists():
-            if not ours:
-                raise InputError(
-                    f"{out}: holds a '{name}' folder that no simulation wrote (there is no "
-                    f"{_SETTINGS}); choose another folder"
-                )
-            shutil.rmtree(out / name)

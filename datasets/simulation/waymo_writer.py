@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from datasets.simulation.output import SETTINGS, clear, read_settings
 from datasets.simulation.waymo_frames import WaymoDrive, draw_drive, segment_name
 from datasets.waymo.writer_v1 import v1_path, write_v1
 from datasets.waymo.writer_v2 import write_v2
@@ -23,7 +23,6 @@ from detector.errors import InputError
 FORMATS = ("v1", "v2")
 _VERSION = 1
 """Raised whenever the same settings give other frames than before."""
-_SETTINGS = "simulation.json"
 _SPLITS = ("training", "validation")
 
 
@@ -88,8 +87,8 @@ def open_folder(out: Path, settings: Settings, overwrite: bool) -> list[SegmentJ
     try:
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
         if occupied and overwrite:
-            _clear(out)
-        elif occupied and _read_settings(out) != wanted:
+            clear(out, FORMATS)
+        elif occupied and read_settings(out) != wanted:
             raise InputError(
                 f"{out}: not empty; give --overwrite to replace what a simulation wrote there, or "
                 f"choose another folder (an interrupted run goes on with the same options)"
@@ -100,7 +99,7 @@ def open_folder(out: Path, settings: Settings, overwrite: bool) -> list[SegmentJ
         raise InputError(
             f"{out}: can't be written ({error.strerror}); choose a folder that you may write to"
         ) from error
-    write_json(out / _SETTINGS, wanted)
+    write_json(out / SETTINGS, wanted)
     return settings.segments()
 
 
@@ -145,25 +144,3 @@ def _simulate_segment(out: Path, job: SegmentJob) -> SegmentJob:
             write = {"v1": write_v1, "v2": write_v2}[kind]
             write(out / kind / job.split, name, frames)
     return job
-
-
-def _read_settings(out: Path) -> dict | None:
-    try:
-        return json.loads((out / _SETTINGS).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _clear(out: Path) -> None:
-    """Removes a former simulation, and nothing else."""
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file; choose a folder for --out")
-    ours = (out / _SETTINGS).exists()
-    for name in FORMATS:
-        if (out / name).exists():
-            if not ours:
-                raise InputError(
-                    f"{out}: holds a '{name}' folder that no simulation wrote (there is no "
-                    f"{_SETTINGS}); choose another folder"
-                )
-            shutil.rmtree(out / name)
