@@ -26,7 +26,7 @@ from detector.benchmarks.timing import (
 )
 from detector.models.backbones import ResidualSparseEncoder8x, SparseEncoder8x
 from detector.ops.occupancy import Occupancy
-from detector.ops.occupancy.gpu import ONE, Bitmap, new_table
+from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
 from detector.ops.sparse_conv import sparse_conv
 from detector.ops.voxelize import voxelize
 from detector.sparse import SparseTensor, SubMConv3d
@@ -295,12 +295,13 @@ def map_rows(workload, coordinates, features, layer, peers):
     """The 27 neighbours of each voxel, from coordinates in any order."""
     shape = workload.spatial_shape
     what = f"map of 3x3x3 neighbours, {len(coordinates)} voxels"
-    bitmap = Bitmap(shape, 1, coordinates.device, len(coordinates))
+    bits = Bits([shape], 1, coordinates.device)
+    bitmap = Bitmap(shape, 1, coordinates.device, len(coordinates), bits.parts[0])
     emitted = torch.empty_like(coordinates)
     table, masks = new_table(27, len(coordinates), coordinates.device)
 
     def run():
-        bitmap.cleared.zero_()
+        bits.clear()
         bitmap.mark(coordinates)
         bitmap.scan(emitted)
         bitmap.fill_table(emitted, bitmap.count, table, masks, (3, 3, 3), ONE, ONE, ONE)

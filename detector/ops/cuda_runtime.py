@@ -42,6 +42,8 @@ class Kernel:
             Tensors may be given for P; None is a null pointer.
         defines: macros.
         shared_bytes: of dynamic shared memory.
+        exact: compiled for exactly the GPU's architecture (`sm_90a`), with instructions that
+            later ones lack.
     """
 
     def __init__(
@@ -51,8 +53,11 @@ class Kernel:
         signature: str,
         defines: Mapping[str, Define] | None = None,
         shared_bytes: int = 0,
+        *,
+        exact: bool = False,
     ):
         self.path = path
+        self.exact = exact
         self.name = name
         self.defines = dict(defines or {})
         self.shared_bytes = shared_bytes
@@ -93,7 +98,9 @@ class Kernel:
     def _load(self, device: int) -> ctypes.c_void_p:
         with torch.cuda.device(device):
             _make_current(device)
-            module = _module(self.path, tuple(sorted(self.defines.items())), device)
+            module = _module(
+                self.path, tuple(sorted(self.defines.items())), device, self.exact
+            )
             function = ctypes.c_void_p()
             _check(
                 _driver().cuModuleGetFunction(ctypes.byref(function), module, self.name.encode()),
@@ -154,14 +161,14 @@ def shared_memory_limit(device: int) -> int:
 
 
 @functools.cache
-def _module(path: Path, defines: tuple, device: int) -> ctypes.c_void_p:
+def _module(path: Path, defines: tuple, device: int, exact: bool) -> ctypes.c_void_p:
     major, minor = torch.cuda.get_device_capability(device)
     if major < 8:
         raise InputError(
             f"GPU {device} has compute capability {major}.{minor}; the GPU kernels need 8.0 or "
             f"later (Ampere); use device 'cpu'"
         )
-    image = _cached_code(path, defines, f"{major}{minor}")
+    image = _cached_code(path, defines, f"{major}{minor}{'a' if exact else ''}")
     module = ctypes.c_void_p()
     _check(_driver().cuModuleLoadData(ctypes.byref(module), image), path.name)
     return module
@@ -176,7 +183,7 @@ def _cached_code(path: Path, defines: tuple, capability: str) -> bytes:
     with suppress(OSError):
         return file.read_bytes()
     newest = max(_architectures())
-    known = int(capability) <= newest
+    known = capability.endswith("a") or int(capability) <= newest
     target = f"sm_{capability}" if known else f"compute_{newest}"
     image = _compile(source, path.name, defines, target)
     try:

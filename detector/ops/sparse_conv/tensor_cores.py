@@ -12,6 +12,7 @@ from torch import Tensor
 from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
 
 CONV = Path(__file__).with_name("conv.cu")
+CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -149,7 +150,7 @@ def best_convolution(
 @functools.cache
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
-    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2,
+    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, hopper: bool = False,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
 
@@ -159,6 +160,7 @@ def convolution(
         warps: of a block.
         resident: blocks on a multiprocessor.
         depth: steps whose features are on their way or in use.
+        hopper: `conv_sm90.cu`, in which four warps share `tile_rows`, 64.
     """
     weight_bytes = _weight_bytes(in_channels, tile, offsets)
     steps = -(-offsets // max(1, 16 // in_channels))
@@ -166,10 +168,14 @@ def convolution(
         CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, NB=tile_rows // 8,
         WARPS=warps, RESIDENT=resident, DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
+    source = CONV
+    if hopper:
+        source = CONV_SM90
+        defines["GROUPS_OF_WARPS"] = warps // 4
     shared = weight_bytes + steps * BARRIER_BYTES
     return Convolution(
-        convolve=Kernel(CONV, "convolve", "PPPiPPiPPiP", defines, shared),
-        pack=Kernel(CONV, "pack", "PiiiPiiP", defines),
+        convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=hopper),
+        pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=hopper),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * weight_bytes // 4,
         in_channels=in_channels, out_channels=out_channels, device=device,

@@ -13,8 +13,9 @@ PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
 CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, BF16=0)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
-    ("ops/occupancy/occupancy.cu", {}),
-    ("ops/occupancy/occupancy.cu", dict(KZ=3, KY=3, KX=3)),
+    ("ops/occupancy/index.cu", {}),
+    ("ops/occupancy/tables.cu", {}),
+    ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3)),
     ("ops/voxelize/voxelize.cu", {}),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=32)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
@@ -24,6 +25,14 @@ SOURCES = [
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
     ),
     ("sparse/planned/planned.cu", dict(BF16=0)),
+]
+
+
+HOPPER = dict(COUT=64, TILE=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=4, BF16=0)
+SOURCES_SM90 = [
+    ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64)),
+    ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, TILE=32, BF16=1)),
+    ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=4, COUT=16, TILE=16, OFFSETS=125)),
 ]
 
 
@@ -41,8 +50,13 @@ def test_sources_compile(path, defines, architecture):
     assert compile_source(PACKAGE / path, defines, architecture)[:4] == b"\x7fELF"
 
 
+@pytest.mark.parametrize(("path", "defines"), SOURCES_SM90)
+def test_sources_of_one_architecture_compile(path, defines):
+    assert compile_source(PACKAGE / path, defines, "sm_90a")[:4] == b"\x7fELF"
+
+
 def test_every_source_is_tried():
-    assert {path for path, _ in SOURCES} == {
+    assert {path for path, _ in SOURCES + SOURCES_SM90} == {
         str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.cu")
     }
 

@@ -1,0 +1,136 @@
+// Neighbour tables from a bitmap index, whose layout `index.cu` describes. `count` points to the number of
+// rows that hold anything; launches may cover more.
+
+typedef unsigned int u32;
+
+struct Grid { int z, y, x, words; };  // cells along each axis, words a line
+
+__device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
+
+// table[k * pitch + o] = row of cell `site * stride - padding + offset * dilation`, or -1.
+// masks[o / 32 * mask_words + k / 32], bit k % 32: does any site of the 32 see something through
+// offset k? Rows from `most_rows` on count as absent. One thread a site; rows of x are read by one or two words for all their offsets.
+// KZ, KY, KX are set where a kernel's size is known and (KX - 1) * dx <= 32: all words are then
+// asked for at once.
+#ifdef KZ
+extern "C" __global__ void fill_table(
+    const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
+    int Z, int Y, int X, int W,
+    int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  int n = min(*count, capacity);
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= n) return;
+  bool alive = o < n;
+  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
+  Grid g{Z, Y, X, W};
+  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  int word = min(max(x0, 0), X - 1) >> 5, other = min(max(x0 + (KX - 1) * dx, 0), X - 1) >> 5;
+  u32 bits[KZ * KY], more[KZ * KY];
+  int ahead[KZ * KY], ahead_more[KZ * KY];
+#pragma unroll
+  for (int i = 0; i < KZ * KY; i++) {
+    int z = z0 + i / KY * dz, y = y0 + i % KY * dy;
+    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
+    const u32* line = words + (long long)line_of(g, c.x, z, y) * W;
+    bits[i] = ok ? line[word] : 0;
+    more[i] = ok && other != word ? line[other] : 0;
+  }
+#pragma unroll
+  for (int i = 0; i < KZ * KY; i++) {
+    const int* line = rank + (long long)line_of(g, c.x, z0 + i / KY * dz, y0 + i % KY * dy) * W;
+    ahead[i] = bits[i] ? line[word] : 0;
+    ahead_more[i] = more[i] ? line[other] : 0;
+  }
+  u32 mask = 0;
+#pragma unroll
+  for (int k = 0; k < KZ * KY * KX; k++) {
+    const int i = k / KX;
+    int x = x0 + k % KX * dx, row = -1;
+    if (x >= 0 && x < X) {
+      bool near = x >> 5 == word;
+      u32 b = near ? bits[i] : more[i], bit = 1u << (x & 31);
+      if (b & bit) row = (near ? ahead[i] : ahead_more[i]) + __popc(b & (bit - 1));
+    }
+    if (row >= most_rows) row = -1;
+    if (alive) table[(long long)k * pitch + o] = row;
+    if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
+    if ((k & 31) == 31 || k == KZ * KY * KX - 1) {
+      if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+      mask = 0;
+    }
+  }
+}
+#else
+extern "C" __global__ void fill_table(
+    const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
+    int Z, int Y, int X, int W,
+    int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  int n = min(*count, capacity);
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= n) return;
+  bool alive = o < n;
+  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
+  Grid g{Z, Y, X, W};
+  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  u32 mask = 0;
+  int k = 0;
+  for (int a = 0; a < kz; a++) {
+    int z = z0 + a * dz;
+#pragma unroll 3
+    for (int b = 0; b < ky; b++) {
+      int y = y0 + b * dy;
+      bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
+      long long line = (long long)line_of(g, c.x, z, y) * W;
+      int word = -1, ahead = 0;
+      u32 bits = 0;
+#pragma unroll 3
+      for (int d = 0; d < kx; d++, k++) {
+        int x = x0 + d * dx, row = -1;
+        if (ok && x >= 0 && x < X) {
+          if ((x >> 5) != word) {
+            word = x >> 5;
+            bits = words[line + word];
+            if (bits) ahead = rank[line + word];
+          }
+          u32 bit = 1u << (x & 31);
+          if (bits & bit) row = ahead + __popc(bits & (bit - 1));
+        }
+        if (row >= most_rows) row = -1;
+        if (alive) table[(long long)k * pitch + o] = row;
+        if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
+        if ((k & 31) == 31) {
+          if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+          mask = 0;
+        }
+      }
+    }
+  }
+  if ((k & 31) && (o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+}
+
+// out[k * pitch_out + table[k * pitch + o]] = o; `out` holds -1 before.
+extern "C" __global__ void transpose_table(
+    const int* table, int pitch, int columns, int* out, int pitch_out) {
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if (o >= columns) return;
+  int row = table[(long long)blockIdx.y * pitch + o];
+  if (row >= 0) out[(long long)blockIdx.y * pitch_out + row] = o;
+}
+
+// The masks of a table that came without.
+extern "C" __global__ void mask_table(
+    const int* table, int pitch, int columns, int offsets, u32* masks, int mask_words) {
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= columns) return;
+  for (int first = 0; first < offsets; first += 32) {
+    u32 mask = 0;
+    for (int k = first; k < min(offsets, first + 32); k++) {
+      int row = o < columns ? table[(long long)k * pitch + o] : -1;
+      if (__any_sync(~0u, row >= 0)) mask |= 1u << (k - first);
+    }
+    if ((o & 31) == 0) masks[(o >> 5) * mask_words + (first >> 5)] = mask;
+  }
+}
+#endif
