@@ -56,8 +56,7 @@ class ResidualBlock(SparseModule):
         self.second = SparseSequential(SubMConv3d(channels, channels, 3), norm(channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        out = self.second(self.first(x))
-        return out.replace((out.features + x.features).relu())
+        return self.second(self.first(x), beside=x)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ SOURCES = [
         "ops/sparse_conv/weight_gradient.cu",
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
     ),
+    ("ops/sparse_norm/norm.cu", dict(CHANNELS=16, BF16=0, RELU=1, RESIDUAL=1)),
+    ("ops/sparse_norm/norm.cu", dict(CHANNELS=256, BF16=1, RELU=0, RESIDUAL=0)),
     ("sparse/planned/planned.cu", dict(BF16=0)),
 ]
 
