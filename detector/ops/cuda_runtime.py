@@ -17,7 +17,7 @@ import struct
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +30,12 @@ _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _INVALID_CONTEXT = 201
 _PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
+_PROGRAMMATIC_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+_OLDEST_DRIVER_TO_OVERLAP = 12030  # captures it into graphs
+
+
+_ATTRIBUTE = struct.Struct("iii60x")  # CUlaunchAttribute: id, padding, value
+_CONFIGURATION = struct.Struct("7IPPI")  # CUlaunchConfig: grid, block, shared bytes, stream, ...
 
 
 class Kernel:
@@ -61,39 +67,58 @@ class Kernel:
         self.name = name
         self.defines = dict(defines or {})
         self.shared_bytes = shared_bytes
-        self._parameters = struct.Struct(signature)
-        self._pointers = [position for position, kind in enumerate(signature) if kind == "P"]
-        self._buffer = ctypes.create_string_buffer(self._parameters.size)
-        self._size = ctypes.c_size_t(self._parameters.size)
+        parameters = struct.Struct(signature)
+        self._buffer = ctypes.create_string_buffer(parameters.size)
+        self._size = ctypes.c_size_t(parameters.size)
+        self._pack = _packing(signature, parameters, self._buffer)
         self._extra = (ctypes.c_void_p * 5)(
             _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
+        self._overlap = ctypes.create_string_buffer(
+            _ATTRIBUTE.pack(_PROGRAMMATIC_SERIALIZATION, 0, 1)
+        )
+        self._configuration = ctypes.create_string_buffer(_CONFIGURATION.size)
+        # What does not change from one start to the next, as the driver's function takes it.
+        self._attributes = ctypes.addressof(self._overlap)
+        self._first = ctypes.c_void_p(ctypes.addressof(self._configuration))
+        self._last = ctypes.c_void_p(ctypes.addressof(self._extra))
         self._functions: dict[int, ctypes.c_void_p] = {}
 
-    def __call__(self, grid: Sequence[int], threads: int, *arguments, device: int) -> None:
-        """Starts it on the current stream of `device`; `grid` has one to three sizes."""
+    def __call__(
+        self, grid: Sequence[int], threads: int, *arguments, device: int, overlap: bool = False
+    ) -> None:
+        """Starts it on the current stream of `device`; `grid` has one to three sizes.
+
+        Args:
+            overlap: before the kernel ahead of it has ended, where the GPU can. The source then
+                waits (`griddepcontrol.wait`) before it touches what other kernels write or read.
+        """
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
-        values = list(arguments)
-        for position in self._pointers:
-            value = values[position]
-            values[position] = 0 if value is None else value.data_ptr()
-        # Nobody else runs between filling the buffer and the launch: `PyDLL` holds the GIL.
-        self._parameters.pack_into(self._buffer, 0, *values)
-        x, y, z = (*grid, 1, 1)[:3]
-        stream = torch._C._cuda_getCurrentRawStream(device)
-        status = _driver().cuLaunchKernel(
-            function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
-        )
+        # Nobody else runs between filling the buffers and the launch: `PyDLL` holds the GIL.
+        self._pack(*arguments)
+        status = self._start(function, grid, threads, device, overlap)
         if status == _INVALID_CONTEXT:  # this thread's first work on a GPU, as in autograd's
             _make_current(device)
-            self._parameters.pack_into(self._buffer, 0, *values)
-            status = _driver().cuLaunchKernel(
-                function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
-            )
-        _check(status, self.name)
+            self._pack(*arguments)
+            status = self._start(function, grid, threads, device, overlap)
+        if status:
+            _check(status, self.name)
+
+    def _start(
+        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int,
+        overlap: bool,
+    ) -> int:  # fmt: skip
+        x, y, z = (*grid, 1, 1)[:3]
+        _CONFIGURATION.pack_into(
+            self._configuration, 0, x, y, z, threads, 1, 1, self.shared_bytes,
+            torch._C._cuda_getCurrentRawStream(device), self._attributes,
+            overlap and can_overlap(device),
+        )  # fmt: skip
+        # One structure in place of eleven arguments: converting them costs more than the launch.
+        return _driver().cuLaunchKernelEx(self._first, function, None, self._last)
 
     def _load(self, device: int) -> ctypes.c_void_p:
         with torch.cuda.device(device):
@@ -129,6 +154,20 @@ class Kernel:
         return found
 
 
+def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) -> Callable:
+    """A function that writes a kernel's arguments into `buffer`, None as a null pointer. It is made
+    for the signature, since a loop over it would take as long as the rest of a launch."""
+    names = [f"a{position}" for position in range(len(signature))]
+    values = [
+        f"0 if {name} is None else {name}.data_ptr()" if kind == "P" else name
+        for name, kind in zip(names, signature, strict=True)
+    ]
+    return eval(
+        f"lambda {', '.join(names)}: pack_into(buffer, 0, {', '.join(values)})",
+        dict(pack_into=parameters.pack_into, buffer=buffer),
+    )
+
+
 def compile_source(path: Path, defines: Mapping[str, Define], architecture: str) -> bytes:
     """Machine code (`sm_90`) or PTX (`compute_90`) of a source file. Needs no GPU.
 
@@ -150,6 +189,17 @@ def cache_folder() -> Path:
 @functools.cache
 def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@functools.cache
+def can_overlap(device: int) -> bool:
+    """Whether a kernel may start before the one ahead of it has ended (Hopper and later)."""
+    version = ctypes.c_int()
+    _check(_driver().cuDriverGetVersion(ctypes.byref(version)), "version")
+    return (
+        torch.cuda.get_device_capability(device) >= (9, 0)
+        and version.value >= _OLDEST_DRIVER_TO_OVERLAP
+    )
 
 
 @functools.cache
@@ -272,8 +322,8 @@ def _driver() -> ctypes.PyDLL:
             f"the NVIDIA driver (libcuda.so.1) can't be loaded ({error}); install it, or use "
             f"device 'cpu'"
         ) from None
-    unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
-    driver.cuLaunchKernel.argtypes = [pointer, *[unsigned] * 7, pointer, pointer, pointer]
+    pointer = ctypes.c_void_p
+    driver.cuLaunchKernelEx.argtypes = [pointer] * 4
     driver.cuModuleGetFunction.argtypes = [pointer, pointer, ctypes.c_char_p]
     driver.cuModuleLoadData.argtypes = [pointer, ctypes.c_char_p]
     driver.cuFuncSetAttribute.argtypes = [pointer, ctypes.c_int, ctypes.c_int]

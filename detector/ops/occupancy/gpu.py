@@ -77,7 +77,7 @@ class Bits:
         spans = len(self.summary)
         _clear(
             (blocks(spans * 32),), THREADS, self.words, self.summary, spans, self.state,
-            len(self.state) // 2, device=self.device,
+            len(self.state) // 2, device=self.device, overlap=True,
         )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ class Bitmap:
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 self.words, self.summary, self.batch_size, *self.dimensions, outside, unsorted,
-                device=self.device.index,
+                device=self.device.index, overlap=True,
             )  # fmt: skip
 
     def mark_windows(
@@ -141,7 +141,8 @@ class Bitmap:
         _mark_windows(
             (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
             len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.summary,
-            *self.dimensions, *kernel_size, *stride, *padding, *dilation, device=self.device.index,
+            *self.dimensions, *kernel_size, *stride, *padding, *dilation,
+            device=self.device.index, overlap=True,
         )  # fmt: skip
 
     def mark_neighbours(
@@ -152,7 +153,7 @@ class Bitmap:
             _mark_neighbours(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 chosen, self.words, self.summary, *self.dimensions, *kernel_size,
-                device=self.device.index,
+                device=self.device.index, overlap=True,
             )  # fmt: skip
 
     def scan(self, coordinates: Tensor | None = None) -> None:
@@ -161,7 +162,7 @@ class Bitmap:
             (blocks(len(self.summary), SPANS_PER_BLOCK),), THREADS, self.words, self.summary,
             len(self.summary), self.state, self.rank, self.listed, len(self.listed), self.totals,
             coordinates, 0 if coordinates is None else len(coordinates), *self.shape[:2],
-            self.line_words, device=self.device.index,
+            self.line_words, device=self.device.index, overlap=True,
         )  # fmt: skip
 
     def emit(self, coordinates: Tensor) -> None:
@@ -171,7 +172,7 @@ class Bitmap:
             _emit(
                 (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
                 most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
-                device=self.device.index,
+                device=self.device.index, overlap=True,
             )  # fmt: skip
 
     def find_rows(
@@ -196,7 +197,7 @@ class Bitmap:
                 (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
                 self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
                 *dilation, most_rows, table, table.stride(0), masks, masks.shape[1],
-                device=self.device.index,
+                device=self.device.index, overlap=True,
             )  # fmt: skip
 
 

@@ -13,6 +13,14 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
+#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
+#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
+#else
+#define WAIT_FOR_EARLIER()
+#define LET_LATER_START()
+#endif
+
 struct Grid { int z, y, x, words; };  // cells along each axis, words a line
 
 __device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
@@ -31,6 +39,8 @@ __device__ __forceinline__ void set_bits(u32* words, u32* summary, long long wor
 extern "C" __global__ void mark(
     const int4* coordinates, const int* count, int capacity, u32* words, u32* summary, int batch,
     int Z, int Y, int X, int W, int* outside, int* unsorted) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -94,6 +104,8 @@ extern "C" __global__ void mark_windows(
     const u32* finer, const int* listed, const int* listed_count, int capacity, int finer_z, int finer_y,
     int finer_words, u32* words, u32* summary, int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, capacity)) return;
   int from = listed[i], line = from / finer_words, plane = line / finer_y;
@@ -124,6 +136,8 @@ extern "C" __global__ void mark_windows(
 extern "C" __global__ void mark_neighbours(
     const int4* coordinates, const int* count, int capacity, const unsigned char* chosen, u32* words,
     u32* summary, int Z, int Y, int X, int W, int kz, int ky, int kx) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -205,6 +219,8 @@ __device__ __forceinline__ void emit_word(u32 bits, int word, int row, int4* coo
 extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     const u32* words, const u32* summary, int spans, u64* state, int* rank, int* listed, int listed_capacity,
     int* totals, int4* coordinates, int capacity, int Z, int Y, int W) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   __shared__ int block;
   __shared__ u64 sums[SCAN_WARPS];
   const int SPLIT = 16;  // within a span: bits in the lower 16, words above
@@ -265,6 +281,8 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
 
 // Bits, summaries and states of scans to zero again, of what they name alone; a warp takes a span.
 extern "C" __global__ void clear(u32* words, u32* summary, int spans, u64* state, int states) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x, span = i >> 5, lane = i & 31;
   for (int s = i; s < states; s += gridDim.x * blockDim.x) state[s] = 0;
   if (span >= spans) return;
@@ -278,6 +296,8 @@ extern "C" __global__ void clear(u32* words, u32* summary, int spans, u64* state
 extern "C" __global__ void emit(
     const u32* words, const int* rank, const int* listed, const int* listed_count, int listed_capacity,
     int4* coordinates, int capacity, int Z, int Y, int W) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, listed_capacity)) return;
   int word = listed[i];

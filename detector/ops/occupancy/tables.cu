@@ -3,6 +3,14 @@
 
 typedef unsigned int u32;
 
+#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
+#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
+#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
+#else
+#define WAIT_FOR_EARLIER()
+#define LET_LATER_START()
+#endif
+
 struct Grid { int z, y, x, words; };  // cells along each axis, words a line
 
 __device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
@@ -18,6 +26,8 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;
@@ -67,6 +77,8 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;

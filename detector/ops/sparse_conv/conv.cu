@@ -23,6 +23,14 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned short u16;
 
+#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
+#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
+#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
+#else
+#define WAIT_FOR_EARLIER()
+#define LET_LATER_START()
+#endif
+
 #define MB (TILE / 16)                        // products that cover the output channels
 #define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
 #define HALVES (CIN / CHUNK)
@@ -154,6 +162,7 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
+  LET_LATER_START();
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
   int column = blockIdx.y;
@@ -187,6 +196,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   __syncthreads();
 #endif
 
+  WAIT_FOR_EARLIER();  // weights are there from the start
   int n = min(*count, capacity);
   int tiles = (n + 8 * NB - 1) / (8 * NB);
   // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.

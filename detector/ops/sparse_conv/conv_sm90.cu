@@ -15,6 +15,14 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned short u16;
 
+#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
+#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
+#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
+#else
+#define WAIT_FOR_EARLIER()
+#define LET_LATER_START()
+#endif
+
 #define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
 #define HALVES (CIN / CHUNK)
 #define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
@@ -216,6 +224,7 @@ __device__ __forceinline__ void finish(
 extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) convolve(
     const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
+  LET_LATER_START();
   extern __shared__ __align__(128) u32 weights[];
   const int t = threadIdx.x & 3, column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
@@ -240,6 +249,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
     }
   }
 
+  WAIT_FOR_EARLIER();  // weights are there from the start
   const int n = min(*count, capacity), tiles = (n + ROWS - 1) / ROWS;
   const int group = threadIdx.x >> 7;
   // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.

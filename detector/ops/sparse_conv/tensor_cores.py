@@ -109,8 +109,14 @@ class Convolution:
         bias: Tensor | None = None,
         residual: Tensor | None = None,
         relu: bool = False,
+        overlap: bool = False,
     ) -> None:
-        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity)."""
+        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity).
+
+        Args:
+            overlap: may start before the kernel ahead of it has ended; the packed weights are
+                older than that.
+        """
         if capacity == 0:
             return
         columns = self.out_channels // self.tile
@@ -119,6 +125,7 @@ class Convolution:
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
             count, capacity, bias, residual, int(relu), out, device=self.device,
+            overlap=overlap,
         )  # fmt: skip
 
 
