@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int32
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.shapes import Triple, convolved_shape
+from detector.ops.occupancy.shapes import Triple, shapes_along
 
 INDEX = Path(__file__).with_name("index.cu")
 TABLES = Path(__file__).with_name("tables.cu")
@@ -268,7 +268,7 @@ class BitmapIndex:
         bitmap.mark(self.coordinates)
         bitmap.mark_neighbours(self.coordinates, self.bitmap.count, chosen, kernel_size)
         bitmap.scan()
-        return self._emitted([bitmap])[0]
+        return self._emitted([bitmap], bitmap.totals[None])[0]
 
     def windows(
         self, kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple
@@ -278,26 +278,31 @@ class BitmapIndex:
 
     def windows_chain(self, steps: Sequence[tuple[Triple, ...]]) -> list[BitmapIndex]:
         """The indices of strided convolutions one after another, with one wait for all."""
+        shapes = shapes_along(self.shape, steps)[1:]
+        bits = Bits(shapes, self.batch_size, self.coordinates.device)
+        totals = torch.empty(len(steps), 2, dtype=torch.int32, device=self.coordinates.device)
         bitmaps, finer = [], self.bitmap
         most = len(self.coordinates)
-        for kernel_size, stride, padding, dilation in steps:
-            shape = convolved_shape(finer.shape, kernel_size, stride, padding, dilation)
+        for step, shape, part, total in zip(
+            steps, shapes, bits.parts, totals.unbind(), strict=True
+        ):
             # A voxel lies in so many windows at most; a grid has so many cells.
-            windows = math.prod(-(-k // s) for k, s in zip(kernel_size, stride, strict=True))
+            windows = math.prod(-(-k // s) for k, s in zip(*step[:2], strict=True))
             most = min(most * windows, self.batch_size * math.prod(shape))
-            bitmap = Bitmap(shape, self.batch_size, self.coordinates.device, most)
-            bitmap.mark_windows(finer, kernel_size, stride, padding, dilation)
+            bitmap = Bitmap(
+                shape, self.batch_size, self.coordinates.device, most, part, total
+            )
+            bitmap.mark_windows(finer, *step)
             bitmap.scan()
             bitmaps.append(bitmap)
             finer = bitmap
-        return self._emitted(bitmaps)
+        return self._emitted(bitmaps, totals)
 
     @classmethod
-    def _emitted(cls, bitmaps: Sequence[Bitmap]) -> list[BitmapIndex]:
-        """Indices with exactly as many rows as the bitmaps have bits."""
-        counts = torch.cat([bitmap.count for bitmap in bitmaps]).tolist()
+    def _emitted(cls, bitmaps: Sequence[Bitmap], totals: Tensor) -> list[BitmapIndex]:
+        """Indices with exactly as many rows as the bitmaps have bits; waits for their `totals`."""
         made = []
-        for bitmap, rows in zip(bitmaps, counts, strict=True):
+        for bitmap, (rows, _) in zip(bitmaps, totals.tolist(), strict=True):
             coordinates = bitmap.words.new_empty(rows, 4)
             bitmap.emit(coordinates)
             made.append(cls(bitmap, coordinates))

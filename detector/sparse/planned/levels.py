@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
-from detector.ops.occupancy.shapes import Triple, convolved_shape
+from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.shapes import shapes_along as shapes_along
 
 
 @dataclass
@@ -116,13 +117,3 @@ class Step:
             self.table.kernel_size, self.stride, self.padding, self.dilation,
             self.finer.capacity,
         )  # fmt: skip
-
-
-def shapes_along(
-    shape: Triple, steps: Sequence[tuple[Triple, Triple, Triple, Triple]]
-) -> list[Triple]:
-    """Grid shapes before and after each strided convolution (kernel, stride, padding, dilation)."""
-    shapes = [shape]
-    for step in steps:
-        shapes.append(convolved_shape(shapes[-1], *step))
-    return shapes
