@@ -22,7 +22,7 @@ from detector.ops.occupancy.shapes import Triple, shapes_along
 INDEX = Path(__file__).with_name("index.cu")
 TABLES = Path(__file__).with_name("tables.cu")
 SPAN = 1024  # words that a word of the summary stands for
-SPANS_PER_BLOCK = 8  # of the scan
+SPANS_PER_BLOCK = 2  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
 THREADS = 256
 TABLE_THREADS = 128
@@ -58,7 +58,7 @@ class Bits:
 
     def __init__(self, shapes: Sequence[Triple], batch_size: int, device: torch.device):
         spans = [max(1, -(-words_of(shape, batch_size) // SPAN)) for shape in shapes]
-        states = [2 * (1 + blocks(count, SPANS_PER_BLOCK)) for count in spans]
+        states = [2 * blocks(count, SPANS_PER_BLOCK) for count in spans]
         total = sum(spans)
         memory = torch.zeros(
             total * SPAN + total + total % 2 + sum(states), dtype=torch.int32, device=device

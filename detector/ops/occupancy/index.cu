@@ -158,13 +158,15 @@ extern "C" __global__ void mark_neighbours(
 
 // ---------------------------------------------------------------------------------------------
 // Ranks, the number of set bits, a list of the words that hold any and the coordinates, in one pass over the
-// summary and the lines it names; a warp takes a span. Blocks take tickets and look back at the sums of the
-// blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with Decoupled Look-back",
-// 2016). `state` is 1 + blocks 64-bit words, zero at the start: the ticket, then each block's sums, marked
-// PARTIAL or TOTAL.
+// summary and the lines it names. A block takes two spans, a warp eight lines, all at once. Blocks look back
+// at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
+// Decoupled Look-back", 2016), which are under way already. `state` holds each block's sums, marked PARTIAL
+// or TOTAL, zero at the start.
 
 #define SCAN_WARPS 8
-#define HELD 8        // lines of a span that stay in registers
+#define SCAN_SPANS 2  // of a block
+#define HELD (SCAN_SPANS * 32 / SCAN_WARPS)  // lines of a warp
+#define LOOK 4        // blocks that a thread looks at in one turn
 #define PARTIAL (1ull << 62)
 #define TOTAL (2ull << 62)
 #define NONZERO 31    // sums: bits in the lower 31, words that hold any above
@@ -179,40 +181,51 @@ __device__ __forceinline__ void store_state(u64* p, u64 v) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 }
 
-// Sums before this block's words. All threads look, each at another block.
-__device__ u64 sum_before(u64* state, int block, u64 own) {
+// Sums before this block's words.
+__device__ u64 sum_before(const u64* state, int block) {
   __shared__ u64 parts[SCAN_WARPS];
-  __shared__ bool ends[SCAN_WARPS];
-  int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-  if (tid == 0) store_state(&state[block], (block ? PARTIAL : TOTAL) | own);
-  if (block == 0) return 0;
+  __shared__ u32 nearest[SCAN_WARPS];
+  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
   u64 before = 0;
-  for (int last = block - 1; last >= 0; last -= SCAN_WARPS * 32) {
-    int at = last - tid;
-    u64 v = TOTAL;
-    if (at >= 0) do { v = load_state(&state[at]); } while (v == 0);
-    // Each warp adds up to its nearest total; the first warp that has one ends the search.
-    u32 totals = __ballot_sync(~0u, v >= TOTAL);
-    u64 part = lane <= (totals ? __ffs(totals) - 1 : 31) ? v & SUMS : 0;
+  for (int last = block - 1; last >= 0; last -= SCAN_WARPS * 32 * LOOK) {
+    u64 v[LOOK];
+    u32 near = ~0u;  // how far the nearest total is
+#pragma unroll
+    for (int i = 0; i < LOOK; i++) {
+      const int at = last - i * SCAN_WARPS * 32 - tid;
+      v[i] = at >= 0 ? load_state(&state[at]) : TOTAL;
+    }
+#pragma unroll
+    for (int i = LOOK - 1; i >= 0; i--) {
+      const int at = last - i * SCAN_WARPS * 32 - tid;
+      while (v[i] == 0) v[i] = load_state(&state[at]);
+      if (v[i] >= TOTAL) near = i * SCAN_WARPS * 32 + tid;
+    }
+    near = __reduce_min_sync(~0u, near);
+    if (lane == 0) nearest[warp] = near;
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < SCAN_WARPS; i++) near = min(near, nearest[i]);
+    u64 part = 0;
+#pragma unroll
+    for (int i = 0; i < LOOK; i++)
+      if (i * SCAN_WARPS * 32 + tid <= near) part += v[i] & SUMS;
     for (int o = 16; o; o >>= 1) part += __shfl_xor_sync(~0u, part, o);
-    if (lane == 0) { parts[warp] = part; ends[warp] = totals != 0; }
+    if (lane == 0) parts[warp] = part;
     __syncthreads();
-    bool end = false;
-    for (int i = 0; i < SCAN_WARPS && !end; i++) { before += parts[i]; end = ends[i]; }
+#pragma unroll
+    for (int i = 0; i < SCAN_WARPS; i++) before += parts[i];
+    if (near != ~0u) break;
     __syncthreads();
-    if (end) break;
   }
-  if (tid == 0) store_state(&state[block], TOTAL | (before + own));
   return before;
 }
 
-// Coordinates of a word's cells, the first of which is `row`.
-__device__ __forceinline__ void emit_word(u32 bits, int word, int row, int4* coordinates, int capacity, int Z, int Y, int W) {
-  int x = word % W * 32, line = word / W;
-  int y = line % Y, plane = line / Y;
-  int z = plane % Z, b = plane / Z;
-  for (; bits; bits &= bits - 1, row++)
-    if (row < capacity) coordinates[row] = make_int4(b, z, y, x + __ffs(bits) - 1);
+// Where cells of a word are.
+struct Place { int b, z, y, x; };
+__device__ __forceinline__ Place place_of(int word, int Z, int Y, int W) {
+  const int line = word / W, plane = line / Y, b = plane / Z;
+  return {b, plane - b * Z, line - plane * Y, (word - line * W) * 32};
 }
 
 // totals: [set bits, words that hold any]. `coordinates` may be null.
@@ -220,25 +233,18 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     const u32* words, const u32* summary, int spans, u64* state, int* rank, int* listed, int listed_capacity,
     int* totals, int4* coordinates, int capacity, int Z, int Y, int W) {
   LET_LATER_START();
-  WAIT_FOR_EARLIER();
-  __shared__ int block;
   __shared__ u64 sums[SCAN_WARPS];
-  const int SPLIT = 16;  // within a span: bits in the lower 16, words above
-  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-  if (tid == 0) block = (int)atomicAdd((u32*)state, 1u);
-  __syncthreads();
-  const int span = block * SCAN_WARPS + warp, first = span * SPAN + lane;
-  const u32 lines = span < spans ? summary[span] : 0;
-  u32 held[HELD], left = lines, sum = 0;
+  const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
+  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
+  const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
+  const int first = span * SPAN + line * 32 + lane;
+  WAIT_FOR_EARLIER();
+  const u32 lines = span < spans ? summary[span] >> line & ((1u << HELD) - 1) : 0;
+  u32 held[HELD], sum = 0;
 #pragma unroll
-  for (int j = 0; j < HELD; j++, left &= left - 1) held[j] = left ? words[first + (__ffs(left) - 1) * 32] : 0;
+  for (int j = 0; j < HELD; j++) held[j] = lines >> j & 1 ? words[first + j * 32] : 0;
 #pragma unroll
   for (int j = 0; j < HELD; j++) sum += __popc(held[j]) | (held[j] != 0) << SPLIT;
-#pragma unroll 4
-  for (u32 rest = left; rest; rest &= rest - 1) {
-    u32 v = words[first + (__ffs(rest) - 1) * 32];
-    sum += __popc(v) | (v != 0) << SPLIT;
-  }
   sum = __reduce_add_sync(~0u, sum);
   if (lane == 0) sums[warp] = (sum & ((1u << SPLIT) - 1)) | (u64)(sum >> SPLIT) << NONZERO;
   __syncthreads();
@@ -248,35 +254,60 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     if (i == warp) ahead = own;
     own += sums[i];
   }
-  const u64 before = sum_before(state + 1, block, own);
-  if (tid == 0 && block == gridDim.x - 1) {
+  const bool last = block == gridDim.x - 1;
+  if (tid == 0) store_state(&state[block], (block ? PARTIAL : TOTAL) | own);
+  if (own == 0 && !last) return;
+  const u64 before = sum_before(state, block);
+  if (tid == 0 && block) store_state(&state[block], TOTAL | (before + own));
+  if (tid == 0 && last) {
     totals[0] = (int)((before + own) & 0x7fffffff);
     totals[1] = (int)((before + own) >> NONZERO);
   }
+  if (!lines) return;
   ahead += before;
-  int row = (int)(ahead & 0x7fffffff), place = (int)(ahead >> NONZERO);
-  auto write = [&](int line, u32 v) {
-    u32 bits = __popc(v), inclusive = bits;
-    for (int o = 1; o < 32; o <<= 1) {
-      u32 t = __shfl_up_sync(~0u, inclusive, o);
-      if (lane >= o) inclusive += t;
-    }
-    const u32 present = __ballot_sync(~0u, v != 0);
-    if (v) {
-      const int word = first + line * 32, own_row = row + inclusive - bits;
-      const int own_place = place + __popc(present & ((1u << lane) - 1));
-      rank[word] = own_row;
-      if (own_place < listed_capacity) listed[own_place] = word;
-      if (coordinates) emit_word(v, word, own_row, coordinates, capacity, Z, Y, W);
-    }
-    row += __shfl_sync(~0u, inclusive, 31);
-    place += __popc(present);
-  };
-  left = lines;
+  int row[HELD], place = (int)(ahead >> NONZERO), total = (int)(ahead & 0x7fffffff);
 #pragma unroll
-  for (int j = 0; j < HELD; j++, left &= left - 1)
-    if (left) write(__ffs(left) - 1, held[j]);
-  for (; left; left &= left - 1) write(__ffs(left) - 1, words[first + (__ffs(left) - 1) * 32]);
+  for (int j = 0; j < HELD; j++) row[j] = __popc(held[j]);
+#pragma unroll
+  for (int o = 1; o < 32; o <<= 1)
+#pragma unroll
+    for (int j = 0; j < HELD; j++) {
+      const int t = __shfl_up_sync(~0u, row[j], o);
+      if (lane >= o) row[j] += t;
+    }
+#pragma unroll
+  for (int j = 0; j < HELD; j++) {
+    const int of_line = __shfl_sync(~0u, row[j], 31);
+    row[j] += total - __popc(held[j]);
+    total += of_line;
+    const u32 present = __ballot_sync(~0u, held[j] != 0);
+    if (held[j]) {
+      const int own_place = place + __popc(present & ((1u << lane) - 1));
+      rank[first + j * 32] = row[j];
+      if (own_place < listed_capacity) listed[own_place] = first + j * 32;
+    }
+    place += __popc(present);
+  }
+  if (!coordinates) return;
+  // A lane's words one behind the other, so that lanes with few don't wait at each line for lanes with many.
+  u32 bits = 0, rest = 0;
+#pragma unroll
+  for (int j = 0; j < HELD; j++) rest |= (u32)(held[j] != 0) << j;
+  int at = 0;
+  Place p{};
+  while (bits || rest) {
+    if (!bits) {
+      const int next = __ffs(rest) - 1;
+      rest &= rest - 1;
+#pragma unroll
+      for (int j = 0; j < HELD; j++)
+        if (j == next) { bits = held[j]; at = row[j]; }
+      p = place_of(first + next * 32, Z, Y, W);
+    }
+    if (at < capacity) coordinates[at] = make_int4(p.b, p.z, p.y, p.x + __ffs(bits) - 1);
+    bits &= bits - 1;
+    at++;
+  }
 }
 
 // Bits, summaries and states of scans to zero again, of what they name alone; a warp takes a span.
@@ -300,8 +331,11 @@ extern "C" __global__ void emit(
   WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, listed_capacity)) return;
-  int word = listed[i];
-  emit_word(words[word], word, rank[word], coordinates, capacity, Z, Y, W);
+  const int word = listed[i];
+  const Place p = place_of(word, Z, Y, W);
+  int row = rank[word];
+  for (u32 bits = words[word]; bits; bits &= bits - 1, row++)
+    if (row < capacity) coordinates[row] = make_int4(p.b, p.z, p.y, p.x + __ffs(bits) - 1);
 }
 
 __device__ __forceinline__ int look(const u32* words, const int* rank, long long word, int x) {

@@ -2,6 +2,7 @@
 // rows that hold anything; launches may cover more.
 
 typedef unsigned int u32;
+typedef unsigned long long u64;
 
 #if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
 #define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
@@ -27,47 +28,51 @@ extern "C" __global__ void fill_table(
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
   LET_LATER_START();
+  const int o = blockIdx.x * blockDim.x + threadIdx.x;
   WAIT_FOR_EARLIER();
-  int n = min(*count, capacity);
-  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
+  const int n = min(*count, capacity);
   if ((o & ~31) >= n) return;
-  bool alive = o < n;
-  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
+  const bool alive = o < n;
+  if (!alive) c = make_int4(0, 0, 0, 0);  // what lies there means nothing
   Grid g{Z, Y, X, W};
-  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
-  int word = min(max(x0, 0), X - 1) >> 5, other = min(max(x0 + (KX - 1) * dx, 0), X - 1) >> 5;
+  const int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  // The cells of a row of the kernel lie in 64 bits, from bit `shift` on. Cells beyond the grid are never set.
+  const int word = x0 >> 5, shift = x0 & 31;
+  const bool low = alive && word >= 0 && word < W, high = alive && word + 1 < W && shift + (KX - 1) * dx >= 32;
   u32 bits[KZ * KY], more[KZ * KY];
-  int ahead[KZ * KY], ahead_more[KZ * KY];
+  int row[KZ * KY];
 #pragma unroll
   for (int i = 0; i < KZ * KY; i++) {
-    int z = z0 + i / KY * dz, y = y0 + i % KY * dy;
-    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
-    const u32* line = words + (long long)line_of(g, c.x, z, y) * W;
-    bits[i] = ok ? line[word] : 0;
-    more[i] = ok && other != word ? line[other] : 0;
+    const int z = z0 + i / KY * dz, y = y0 + i % KY * dy;
+    const bool inside = z >= 0 && z < Z && y >= 0 && y < Y;
+    const long long at = (long long)line_of(g, c.x, z, y) * W + word;
+    bits[i] = inside && low ? words[at] : 0;
+    more[i] = inside && high ? words[at + 1] : 0;
   }
 #pragma unroll
   for (int i = 0; i < KZ * KY; i++) {
-    const int* line = rank + (long long)line_of(g, c.x, z0 + i / KY * dz, y0 + i % KY * dy) * W;
-    ahead[i] = bits[i] ? line[word] : 0;
-    ahead_more[i] = more[i] ? line[other] : 0;
+    // Rows are numbered along a line: one rank serves both words.
+    const long long at = (long long)line_of(g, c.x, z0 + i / KY * dz, y0 + i % KY * dy) * W + word;
+    row[i] = bits[i] | more[i] ? rank[bits[i] ? at : at + 1] : 0;
   }
   u32 mask = 0;
+  int* to = table + o;
 #pragma unroll
-  for (int k = 0; k < KZ * KY * KX; k++) {
-    const int i = k / KX;
-    int x = x0 + k % KX * dx, row = -1;
-    if (x >= 0 && x < X) {
-      bool near = x >> 5 == word;
-      u32 b = near ? bits[i] : more[i], bit = 1u << (x & 31);
-      if (b & bit) row = (near ? ahead[i] : ahead_more[i]) + __popc(b & (bit - 1));
-    }
-    if (row >= most_rows) row = -1;
-    if (alive) table[(long long)k * pitch + o] = row;
-    if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
-    if ((k & 31) == 31 || k == KZ * KY * KX - 1) {
-      if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
-      mask = 0;
+  for (int i = 0; i < KZ * KY; i++) {
+    const u64 both = (u64)more[i] << 32 | bits[i], seen = both >> shift;
+    const int first = row[i] + __popc(bits[i] & ((1u << shift) - 1));
+#pragma unroll
+    for (int j = 0; j < KX; j++, to += pitch) {
+      const int k = i * KX + j;
+      int found = first + __popcll(seen & ((1ull << j * dx) - 1));
+      if (!(seen >> j * dx & 1) || found >= most_rows) found = -1;
+      if (alive) *to = found;
+      if (__any_sync(~0u, found >= 0)) mask |= 1u << (k & 31);
+      if ((k & 31) == 31 || k == KZ * KY * KX - 1) {
+        if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+        mask = 0;
+      }
     }
   }
 }

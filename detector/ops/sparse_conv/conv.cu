@@ -160,13 +160,14 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 #endif
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
-    const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
+    const u16* features, u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   LET_LATER_START();
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
+  u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
 
 #if __CUDA_ARCH__ >= 900
   u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
@@ -199,7 +200,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   WAIT_FOR_EARLIER();  // weights are there from the start
   int n = min(*count, capacity);
   int tiles = (n + 8 * NB - 1) / (8 * NB);
-  // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
+  // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
+  // The others are given out as warps ask for them, one tile ahead, for some hold many more neighbours.
   int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
@@ -209,7 +211,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
   };
   if (warp < together)
-    for (int tile = blockIdx.x * together + warp; tile < tiles; tile += gridDim.x * together) {
+    for (int tile = blockIdx.x * together + warp, next_tile; tile < tiles;
+         tile = __shfl_sync(~0u, next_tile, 0)) {
+      if (lane == 0) next_tile = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
       int first = tile * 8 * NB;
       float sum[MB][NB][4] = {};
       Walk walk;
@@ -286,6 +290,12 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
 #endif
+  // The last block leaves the counters as it found them.
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    if (atomicAdd(&counters[1], 1u) == gridDim.x - 1) counters[0] = counters[1] = 0;
+  }
 }
 
 // Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
@@ -300,7 +310,10 @@ extern "C" __global__ void pack(
     u32* packed) {
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) return;
+  if (i >= total) {  // the counters of `convolve`
+    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
+    return;
+  }
   int reg = i & 3, lane = i >> 2 & 31, rest = i >> 7;
   int s = rest % KS, m = rest / KS % MB, step = rest / (KS * MB) % STEPS, column = rest / (KS * MB * STEPS);
   int g = lane >> 2, t = lane & 3, group = step / HALVES, half = step % HALVES;

@@ -63,26 +63,26 @@ __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvt
 #define OPERANDS(a0, a1, a2, a3, b) \
   "{" a0 ", " a1 ", " a2 ", " a3 "}, " b ", p, 1, 1, 0;}"
 #define WGMMA(n) "{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n "k16.f32." TYPE "." TYPE " "
-__device__ __forceinline__ void wgmma(float (&sum)[TILE / 2], const u32 (&a)[4], u64 b) {
+__device__ __forceinline__ void wgmma(float (&sum)[TILE / 2], u32 a0, u32 a1, u32 a2, u32 a3, u64 b) {
 #if TILE == 16
   asm volatile(WGMMA("16") "{%0, %1, %2, %3, %4, %5, %6, %7}, " OPERANDS("%8", "%9", "%10", "%11", "%12")
-               : D4(0), D4(4) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+               : D4(0), D4(4) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 #elif TILE == 32
   asm volatile(WGMMA("32") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
                OPERANDS("%16", "%17", "%18", "%19", "%20")
-               : D16(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+               : D16(0) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 #elif TILE == 64
   asm volatile(WGMMA("64") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
                OPERANDS("%32", "%33", "%34", "%35", "%36")
-               : D16(0), D16(16) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+               : D16(0), D16(16) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 #else
   asm volatile(WGMMA("128") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
                "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
                "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
                OPERANDS("%64", "%65", "%66", "%67", "%68")
-               : D16(0), D16(16), D16(32), D16(48) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+               : D16(0), D16(16), D16(32), D16(48) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 #endif
 }
 
@@ -92,7 +92,9 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
   return (u64)(address >> 4 & 0x3fff) | (u64)(128 >> 4) << 16 | (u64)(256 >> 4) << 32;
 }
 
-struct Inputs { u32 v[KS][4]; };  // of one step
+// Of one step: two rows' bytes as they were loaded. They are sorted into the order of `wgmma` when they are
+// used: that any earlier would wait for them.
+struct Inputs { u32 v[2][2 * KS]; };
 
 // Rows that a thread's two rows of the tile see at a step; none at step -1.
 __device__ __forceinline__ int2 load_rows(const int* table, int pitch, int first, int count, int step) {
@@ -104,54 +106,64 @@ __device__ __forceinline__ int2 load_rows(const int* table, int pitch, int first
   return make_int2(o < last ? __ldg(from) : -1, o + 8 < last ? __ldg(from + 8) : -1);
 }
 
-// `features` points to this thread's bytes of row 0.
+// `features` points to this thread's bytes of row 0; what is missing is zero.
 __device__ __forceinline__ void gather(Inputs& in, int2 rows, const char* features, int step) {
   const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    int row = r ? rows.y : rows.x;
+    const int row = r ? rows.y : rows.x;
     const char* from = features + (long long)row * (CIN * 2) + half * CHUNK * 2;
-    if (CHUNK <= 16) {
-      uint2 x = make_uint2(0, 0);
-      if (row >= 0) x = __ldg((const uint2*)from);
-      in.v[0][r] = x.x; in.v[0][2 + r] = x.y;
-    } else {
+    u32* v = in.v[r];
+    if (CHUNK <= 16)
+      asm volatile(
+          "{.reg .pred p; setp.ge.s32 p, %2, 0; mov.u32 %0, 0; mov.u32 %1, 0; "
+          "@p ld.global.nc.v2.u32 {%0, %1}, [%3];}" : "=&r"(v[0]), "=&r"(v[1]) : "r"(row), "l"(from));
+    else
 #pragma unroll
-      for (int i = 0; i < KS / 2; i++) {
-        uint4 x = make_uint4(0, 0, 0, 0);
-        if (row >= 0) x = __ldg((const uint4*)(from + i * 64));
-        in.v[(2 * i) % KS][r] = x.x; in.v[(2 * i) % KS][2 + r] = x.y;
-        in.v[(2 * i + 1) % KS][r] = x.z; in.v[(2 * i + 1) % KS][2 + r] = x.w;
-      }
-    }
+      for (int i = 0; i < KS / 2; i++)
+        asm volatile(
+            "{.reg .pred p; setp.ge.s32 p, %4, 0; mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
+            "@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%5];}"
+            : "=&r"(v[(4 * i) % (2 * KS)]), "=&r"(v[(4 * i + 1) % (2 * KS)]), "=&r"(v[(4 * i + 2) % (2 * KS)]),
+              "=&r"(v[(4 * i + 3) % (2 * KS)])
+            : "r"(row), "l"(from + i * 64));
   }
 }
+
+// Tiles are given out as warpgroups ask for them, for some hold many more neighbours than others. Whoever asks
+// gets what was asked for one tile earlier.
+struct Tiles {
+  u32* counter;  // how many were asked for
+  int* slots;    // of the warpgroup, two in shared memory
+  int given, pending, turn;  // given: how many tiles were dealt out at the start
+
+  __device__ __forceinline__ void ask() {
+    if ((threadIdx.x & 127) == 0) pending = given + (int)atomicAdd(counter, 1u);
+  }
+  __device__ __forceinline__ int next() {
+    if ((threadIdx.x & 127) == 0) slots[turn] = pending;
+    asm volatile("bar.sync %0, 128;" ::"r"(1 + (threadIdx.x >> 7)) : "memory");
+    int tile = slots[turn];
+    turn ^= 1;
+    ask();
+    return tile;
+  }
+};
 
 // The steps at which the tiles of a warpgroup see anything, one tile after another. Every tile has one step
 // at least, so that its rows are written.
 struct Stream {
-  u32 left[MASK_WORDS], coming[MASK_WORDS];
-  int first, stride, count, step;
+  Tiles tiles;
+  u32 left[MASK_WORDS], coming[MASK_WORDS][2];
+  int first, later, count, step;  // first row of the tile, of the next one
   const u32* masks;
 
-  __device__ __forceinline__ void ask(int at) {
+  __device__ __forceinline__ void ask() {
 #pragma unroll
-    for (int i = 0; i < MASK_WORDS; i++) {
-      coming[i] = at < count ? __ldg(masks + (at >> 5) * MASK_WORDS + i) : 0;
-      if (at + 32 < count) coming[i] |= __ldg(masks + ((at >> 5) + 1) * MASK_WORDS + i);
-    }
-  }
-  __device__ __forceinline__ void take() {
-    u32 any = 0;
+    for (int i = 0; i < MASK_WORDS; i++)
 #pragma unroll
-    for (int i = 0; i < MASK_WORDS; i++) any |= left[i] = coming[i];
-    if (!any) left[0] = 1;
-  }
-  __device__ __forceinline__ void start(const u32* masks_, int first_, int stride_, int count_) {
-    masks = masks_; first = first_ - stride_; stride = stride_; count = count_; step = -1;
-#pragma unroll
-    for (int i = 0; i < MASK_WORDS; i++) left[i] = 0;
-    ask(first_);
+      for (int r = 0; r < 2; r++)
+        coming[i][r] = later + 32 * r < count ? __ldg(masks + ((later >> 5) + r) * MASK_WORDS + i) : 0;
   }
   __device__ __forceinline__ bool over() const {
     u32 any = 0;
@@ -162,11 +174,15 @@ struct Stream {
   // The next step, -1 after the last of all.
   __device__ __forceinline__ int next() {
     if (over()) {
-      first += stride;
-      if (first >= count) { first -= stride; return step = -1; }
-      take();
-      ask(first + stride);
       step = -1;
+      if (later >= count) return -1;
+      first = later;
+      u32 any = 0;
+#pragma unroll
+      for (int i = 0; i < MASK_WORDS; i++) any |= left[i] = coming[i][0] | coming[i][1];
+      if (!any) left[0] = 1;
+      later = tiles.next() * ROWS;
+      ask();
     }
     if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
     step = -1;
@@ -222,12 +238,14 @@ __device__ __forceinline__ void finish(
 }
 
 extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) convolve(
-    const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
+    const u16* features, u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   LET_LATER_START();
   extern __shared__ __align__(128) u32 weights[];
   const int t = threadIdx.x & 3, column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
+  u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
+  __shared__ int slots[GROUPS_OF_WARPS][2];
   u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
   if (threadIdx.x == 0) {
     for (int i = 0; i < GROUPS; i++)
@@ -252,25 +270,35 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
   WAIT_FOR_EARLIER();  // weights are there from the start
   const int n = min(*count, capacity), tiles = (n + ROWS - 1) / ROWS;
   const int group = threadIdx.x >> 7;
-  // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
+  // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
   const int together = max(1, min(GROUPS_OF_WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
+  // Zero, which the compiler can't know: it would else sort a step's bytes, a mere renaming to it, as soon as
+  // they are asked for, and wait for them there.
+  const u32 nothing = (u32)relu >> 1;
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   if (group < together && (int)(blockIdx.x * together + group) < tiles) {
-    int first = (blockIdx.x * together + group) * ROWS;
-    const int stride = gridDim.x * together * ROWS;
-    Stream stream;
-    stream.start(masks, first, stride, n);
+    Stream stream{{counters, slots[group], (int)gridDim.x * together, 0, 0}};
+    stream.masks = masks;
+    stream.count = n;
+    stream.step = -1;
+    stream.later = (blockIdx.x * together + group) * ROWS;
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++) stream.left[i] = 0;
+    stream.tiles.ask();
+    stream.ask();
     Inputs in[DEPTH];
-    int steps[DEPTH], asked[DEPTH];
+    int steps[DEPTH], asked[DEPTH], at[DEPTH], firsts[DEPTH];  // and the first rows of their tiles
     int2 rows[DEPTH];
     float sum[TILE / 2] = {};
     auto ask = [&](int slot) {
       int step = stream.next();
       rows[slot] = load_rows(table, pitch, stream.first, n, step);
       asked[slot] = step < 0 || !stream.over() ? step : step | LAST;
+      firsts[slot] = stream.first;
     };
     auto fetch = [&](int slot) {
       steps[slot] = asked[slot];
+      at[slot] = firsts[slot];
       gather(in[slot], rows[slot], own_bytes, steps[slot] < 0 ? 0 : steps[slot] & (LAST - 1));
     };
 #pragma unroll
@@ -282,20 +310,22 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
 #pragma unroll
       for (int s = 0; s < DEPTH; s++) {
         if (steps[s] < 0) { more = false; break; }
-        const int free = (s + DEPTH - 1) % DEPTH;
-        fetch(free);
-        ask(free);
         const int step = steps[s] & (LAST - 1);
         if (!waited) wait_weights(shared_address(barriers + step / HALVES));
+        u32 a[4 * KS];
+#pragma unroll
+        for (int i = 0; i < 4 * KS; i++) a[i] = in[s].v[i & 1][i >> 1] ^ nothing;
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
         const u32 from = shared_address(weights + step * STEP_WORDS);
 #pragma unroll
-        for (int i = 0; i < KS; i++) wgmma(sum, in[s].v[i], descriptor(from + i * FRAGMENT * 4));
+        for (int i = 0; i < KS; i++)
+          wgmma(sum, a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3], descriptor(from + i * FRAGMENT * 4));
         asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+        fetch((s + DEPTH - 1) % DEPTH);
+        ask((s + DEPTH - 1) % DEPTH);
         asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
         if (steps[s] & LAST) {
-          finish(sum, first, n, column, bias, residual, relu, out);
-          first += stride;
+          finish(sum, at[s], n, column, bias, residual, relu, out);
           // Weights of steps that the first tile skipped may still be on their way.
           if (!waited) {
 #pragma unroll 1
@@ -306,10 +336,15 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
       }
     }
   }
-  // Memory that is being written to must not be given back: the loader waits for its copies.
-  if (threadIdx.x == 0)
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    // Memory that is being written to must not be given back: the loader waits for its copies.
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+    // The last block leaves the counters as it found them.
+    __threadfence();
+    if (atomicAdd(&counters[1], 1u) == gridDim.x - 1) counters[0] = counters[1] = 0;
+  }
 }
 
 // Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
@@ -320,7 +355,10 @@ extern "C" __global__ void pack(
     u32* packed) {
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) return;
+  if (i >= total) {  // the counters of `convolve`
+    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
+    return;
+  }
   int word = i % FRAGMENT, rest = i / FRAGMENT;
   int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
   int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;

@@ -81,7 +81,7 @@ class Convolution:
         scale: Tensor | None = None,
     ) -> Tensor:
         """Weights (K, in, out) in the kernel's order; where they have fewer channels than the
-        kernel, zeros fill up.
+        kernel, zeros fill up. The kernel counts in their memory: one stream at a time may use it.
 
         Args:
             turned: the given weights are (K, out, in).
@@ -184,7 +184,7 @@ def convolution(
         convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=hopper),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=hopper),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
-        packed_words=out_channels // tile * weight_bytes // 4,
+        packed_words=out_channels // tile * (weight_bytes // 4 + 2),  # and two counters
         in_channels=in_channels, out_channels=out_channels, device=device,
     )  # fmt: skip
 
