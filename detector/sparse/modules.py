@@ -22,7 +22,7 @@ class SparseBatchNorm(nn.BatchNorm1d, SparseModule):
     """
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        if self.training and len(x) < 2 and self.track_running_stats:
+        if self.training and x.features.shape[0] < 2 and self.track_running_stats:
             return x.replace(self._by_running_statistics(x.features))
         return x.replace(super().forward(x.features))
 
@@ -74,12 +74,16 @@ def _fused(
     relu = type(following) is nn.ReLU
     if any(_hooked(module) for module in modules[place : place + 2 + relu]):
         return None
-    from detector.ops.sparse_conv import normed
+    from detector.ops.sparse_conv import gpu, normed
 
     occupancy, kernel_map = conv.sites(x)
     if not normed.takes(x.features, conv.weight, kernel_map, norm):
         return None
-    joined = following is None and beside is not None
+    # A summand in wider numbers makes the sum wide.
+    joined = (
+        following is None and beside is not None
+        and beside.features.dtype == gpu.compute_dtype(x.features, conv.weight)
+    )  # fmt: skip
     features = normed.sparse_conv_norm(
         x.features, conv.weight, kernel_map, norm, beside.features if joined else None,
         relu=relu or joined,

@@ -16,7 +16,7 @@ from detector.ops.sparse_norm.gpu import CHANNELS, norm_fits, norm_kernels
 
 
 def takes(features: Tensor, weight: Tensor, kernel_map: KernelMap, norm: nn.BatchNorm1d) -> bool:
-    """Whether this can be done in one step: on a GPU, in 16-bit floats."""
+    """Whether these can be one step: on a GPU, in 16-bit floats."""
     if not features.is_cuda or kernel_map.rows_out < 2 or not norm_fits(norm):
         return False
     channels = weight.shape[4]
@@ -34,10 +34,11 @@ def sparse_conv_norm(
     features: Tensor, weight: Tensor, kernel_map: KernelMap, norm: nn.BatchNorm1d,
     residual: Tensor | None = None, *, relu: bool = False,
 ) -> Tensor:  # fmt: skip
-    """relu(norm(sparse_conv(features, weight)) + residual), where `takes` says so."""
+    """relu(norm(sparse_conv(features, weight)) + residual), where `takes` says so; `residual` is in
+    the dtype that is computed in."""
     dtype = gpu.compute_dtype(features, weight)
     if residual is not None:
-        residual = residual.to(dtype).contiguous()
+        residual = residual.contiguous()
     return _ConvNorm.apply(
         features.to(dtype), weight, norm.weight, norm.bias, residual, kernel_map, norm, relu
     )

@@ -14,18 +14,9 @@ SOURCE = Path(__file__).with_name("norm.cu")
 CHANNELS = (8, 16, 32, 64, 128, 256)
 THREADS = 256
 PIECE = 8  # channels of a thread
-MOST_PARTS = 132
-"""Blocks that leave sums; every block of the second launch adds them up."""
-MOST_BLOCKS = 528
-
-
-def takes(features: Tensor, norm: nn.BatchNorm1d) -> bool:
-    """Whether there are kernels for these rows and this norm, training."""
-    return (
-        features.dtype in (torch.float16, torch.bfloat16)
-        and features.shape[1] in CHANNELS
-        and len(features) > 1
-    ) and norm_fits(norm)
+MOST_BLOCKS = 264
+MOST_SUMS = 16384
+"""Of all blocks and channels; every block of the second launch adds them up."""
 
 
 def norm_fits(norm: nn.BatchNorm1d) -> bool:
@@ -59,13 +50,14 @@ class NormKernels:
     def _blocks(self, rows: int) -> tuple[int, int]:
         """Of the first and the second launch."""
         turns = -(-rows // self._together)
-        return min(MOST_PARTS, -(-turns // 4)), min(MOST_BLOCKS, -(-turns // 4))
+        most = min(MOST_BLOCKS, MOST_SUMS // (2 * self.channels))
+        return min(most, -(-turns // 4)), min(2 * MOST_BLOCKS, -(-turns // 4))
 
     def forward(
         self, x: Tensor, norm: nn.BatchNorm1d, residual: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """The result and the statistics (2, C); the norm's running ones move along."""
-        rows, device = len(x), x.get_device()
+        rows, device = x.shape[0], x.get_device()
         parts, blocks = self._blocks(rows)
         statistics = torch.empty(2, self.channels, device=x.device)
         partial = torch.empty(parts, 2 * self.channels, device=x.device)
@@ -82,7 +74,7 @@ class NormKernels:
         self, gradient: Tensor, x: Tensor, y: Tensor, weight: Tensor, statistics: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Of x, of the residual, and (2, C) of weight and bias."""
-        rows, device = len(x), x.get_device()
+        rows, device = x.shape[0], x.get_device()
         parts, blocks = self._blocks(rows)
         parameters = torch.empty_like(statistics)
         partial = torch.empty(parts, 2 * self.channels, device=x.device)
