@@ -26,6 +26,7 @@ import torch
 from detector.errors import InputError
 
 Define = int | str
+_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _INVALID_CONTEXT = 201
@@ -175,7 +176,12 @@ def compile_source(path: Path, defines: Mapping[str, Define], architecture: str)
         InputError: NVRTC is not installed.
         RuntimeError: the source does not compile; the message is the compiler's.
     """
-    return _compile(path.read_text(), path.name, tuple(sorted(defines.items())), architecture)
+    return _compile(source_text(path), path.name, tuple(sorted(defines.items())), architecture)
+
+
+def source_text(path: Path) -> str:
+    """A source file with what it includes (`#include "..."`, beside it) in its place."""
+    return _INCLUDE.sub(lambda found: source_text(path.parent / found[1]), path.read_text())
 
 
 def cache_folder() -> Path:
@@ -225,7 +231,7 @@ def _module(path: Path, defines: tuple, device: int, exact: bool) -> ctypes.c_vo
 
 
 def _cached_code(path: Path, defines: tuple, capability: str) -> bytes:
-    source = path.read_text()
+    source = source_text(path)
     key = hashlib.sha256(
         repr((_CUBIN_KEY, source, defines, capability, torch.version.cuda)).encode()
     ).hexdigest()[:32]

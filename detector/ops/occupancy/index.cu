@@ -10,16 +10,7 @@
 // cover more. Where a capacity is given, rows beyond it are not written; the count says how many
 // there are.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
-#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
-#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
-#else
-#define WAIT_FOR_EARLIER()
-#define LET_LATER_START()
-#endif
+#include "../device.cuh"
 
 struct Grid { int z, y, x, words; };  // cells along each axis, words a line
 
@@ -355,5 +346,4 @@ extern "C" __global__ void find_rows(
   bool inside = c.x >= 0 && c.x < batch && c.y >= 0 && c.y < Z && c.z >= 0 && c.z < Y && c.w >= 0 && c.w < X;
   rows[i] = inside ? look(words, rank, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), c.w) : -1;
 }
-
 

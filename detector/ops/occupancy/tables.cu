@@ -1,16 +1,7 @@
 // Neighbour tables from a bitmap index, whose layout `index.cu` describes. `count` points to the number of
 // rows that hold anything; launches may cover more.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
-#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
-#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
-#else
-#define WAIT_FOR_EARLIER()
-#define LET_LATER_START()
-#endif
+#include "../device.cuh"
 
 struct Grid { int z, y, x, words; };  // cells along each axis, words a line
 

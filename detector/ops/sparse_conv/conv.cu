@@ -19,17 +19,8 @@
 //   DEPTH        steps whose features are on their way or in use, at least 2
 //   BF16         1: bfloat16, 0: float16
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned short u16;
-
-#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
-#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
-#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
-#else
-#define WAIT_FOR_EARLIER()
-#define LET_LATER_START()
-#endif
+#include "../device.cuh"
+#include "../half.cuh"
 
 #define MB (TILE / 16)                        // products that cover the output channels
 #define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
@@ -42,28 +33,8 @@ typedef unsigned short u16;
 #define STEP_WORDS (MB * KS * FRAGMENT)
 #define MASK_WORDS ((OFFSETS + 31) / 32)
 
-#if BF16
-#define MMA_TYPE "bf16"
-#define PACK_F32(d, hi, lo) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-__device__ __forceinline__ float low_half(u32 v) { return __uint_as_float(v << 16); }
-__device__ __forceinline__ float high_half(u32 v) { return __uint_as_float(v & 0xffff0000u); }
-#else
-#define MMA_TYPE "f16"
-#define PACK_F32(d, hi, lo) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-__device__ __forceinline__ float low_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(f) : "r"(v));
-  return f;
-}
-__device__ __forceinline__ float high_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, h;}" : "=f"(f) : "r"(v));
-  return f;
-}
-#endif
-
 __device__ __forceinline__ void mma(float (&d)[4], const uint4 a, u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." HALF "." HALF ".f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
@@ -80,8 +51,6 @@ __device__ __forceinline__ void fetch8(u32* v, const char* features, int row) {
   if (row >= 0) x = __ldg((const uint2*)(features + (long long)row * (CIN * 2)));
   v[0] = x.x; v[1] = x.y;
 }
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 struct Rows { int at[NB]; };  // of this thread's column in each eight
 

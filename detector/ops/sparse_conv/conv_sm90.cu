@@ -1,6 +1,4 @@
-// The convolution of `conv.cu` for Hopper GPUs, whose tensor cores take the product of 64 rows and all
-// output channels of a block in one asynchronous instruction (wgmma) and read the weights from shared
-// memory by themselves.
+// The convolution of `conv.cu` for Hopper GPUs: all weights stay in shared memory, products are `wgmma`'s.
 //
 // Four warps compute 64 output rows. Features go from global memory straight to the registers in which
 // `wgmma` wants them: the channels' order in the inner product is free, so every thread reads 16 adjacent
@@ -11,124 +9,10 @@
 //   GROUPS_OF_WARPS   warpgroups of a block
 //   DEPTH             steps whose features are on their way or in use, at least 2
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned short u16;
+#define WARP_OF_TILE (threadIdx.x >> 5 & 3)
+#include "wgmma.cuh"
 
-#if __CUDA_ARCH__ >= 900  // where it may start before the kernel ahead of it has ended
-#define WAIT_FOR_EARLIER() asm volatile("griddepcontrol.wait;" ::: "memory")
-#define LET_LATER_START() asm volatile("griddepcontrol.launch_dependents;")
-#else
-#define WAIT_FOR_EARLIER()
-#define LET_LATER_START()
-#endif
-
-#define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
-#define HALVES (CIN / CHUNK)
-#define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
-#define KS (CHUNK < 16 ? 1 : CHUNK / 16)      // products a step
-#define GROUPS ((OFFSETS + PACK - 1) / PACK)
-#define STEPS (GROUPS * HALVES)
-#define FRAGMENT (8 * TILE)                   // u32 of 16 x TILE weights
-#define STEP_WORDS (KS * FRAGMENT)
-#define MASK_WORDS ((OFFSETS + 31) / 32)
 #define ROWS 64
-#define NB (TILE / 8)
-
-#if BF16
-#define TYPE "bf16"
-#define PACK_F32(d, hi, lo) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-__device__ __forceinline__ float low_half(u32 v) { return __uint_as_float(v << 16); }
-__device__ __forceinline__ float high_half(u32 v) { return __uint_as_float(v & 0xffff0000u); }
-#else
-#define TYPE "f16"
-#define PACK_F32(d, hi, lo) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-__device__ __forceinline__ float low_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(f) : "r"(v));
-  return f;
-}
-__device__ __forceinline__ float high_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, h;}" : "=f"(f) : "r"(v));
-  return f;
-}
-#endif
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-
-// sum (64, TILE) += a (64, 16) * b (16, TILE)
-#define D4(i) "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
-#define D16(i) D4(i), D4(i + 4), D4(i + 8), D4(i + 12)
-#define OPERANDS(a0, a1, a2, a3, b) \
-  "{" a0 ", " a1 ", " a2 ", " a3 "}, " b ", p, 1, 1, 0;}"
-#define WGMMA(n) "{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n "k16.f32." TYPE "." TYPE " "
-__device__ __forceinline__ void wgmma(float (&sum)[TILE / 2], u32 a0, u32 a1, u32 a2, u32 a3, u64 b) {
-#if TILE == 16
-  asm volatile(WGMMA("16") "{%0, %1, %2, %3, %4, %5, %6, %7}, " OPERANDS("%8", "%9", "%10", "%11", "%12")
-               : D4(0), D4(4) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
-#elif TILE == 32
-  asm volatile(WGMMA("32") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-               OPERANDS("%16", "%17", "%18", "%19", "%20")
-               : D16(0) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
-#elif TILE == 64
-  asm volatile(WGMMA("64") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-               OPERANDS("%32", "%33", "%34", "%35", "%36")
-               : D16(0), D16(16) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
-#else
-  asm volatile(WGMMA("128") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-               "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-               OPERANDS("%64", "%65", "%66", "%67", "%68")
-               : D16(0), D16(16), D16(32), D16(48) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
-#endif
-}
-
-// Of weights in shared memory: pieces of 8 columns x 8 inner elements, 128 bytes each, two along the inner
-// dimension next to one another.
-__device__ __forceinline__ u64 descriptor(u32 address) {
-  return (u64)(address >> 4 & 0x3fff) | (u64)(128 >> 4) << 16 | (u64)(256 >> 4) << 32;
-}
-
-// Of one step: two rows' bytes as they were loaded. They are sorted into the order of `wgmma` when they are
-// used: that any earlier would wait for them.
-struct Inputs { u32 v[2][2 * KS]; };
-
-// Rows that a thread's two rows of the tile see at a step; none at step -1.
-__device__ __forceinline__ int2 load_rows(const int* table, int pitch, int first, int count, int step) {
-  int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
-  if (PACK == 4) k += lane & 3;
-  if (PACK == 2) k += (lane & 3) >> 1;
-  int last = k < OFFSETS ? count : 0, o = first + (threadIdx.x >> 5 & 3) * 16 + (lane >> 2);
-  const int* from = table + (long long)k * pitch + o;
-  return make_int2(o < last ? __ldg(from) : -1, o + 8 < last ? __ldg(from + 8) : -1);
-}
-
-// `features` points to this thread's bytes of row 0; what is missing is zero.
-__device__ __forceinline__ void gather(Inputs& in, int2 rows, const char* features, int step) {
-  const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    const int row = r ? rows.y : rows.x;
-    const char* from = features + (long long)row * (CIN * 2) + half * CHUNK * 2;
-    u32* v = in.v[r];
-    if (CHUNK <= 16)
-      asm volatile(
-          "{.reg .pred p; setp.ge.s32 p, %2, 0; mov.u32 %0, 0; mov.u32 %1, 0; "
-          "@p ld.global.nc.v2.u32 {%0, %1}, [%3];}" : "=&r"(v[0]), "=&r"(v[1]) : "r"(row), "l"(from));
-    else
-#pragma unroll
-      for (int i = 0; i < KS / 2; i++)
-        asm volatile(
-            "{.reg .pred p; setp.ge.s32 p, %4, 0; mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
-            "@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%5];}"
-            : "=&r"(v[(4 * i) % (2 * KS)]), "=&r"(v[(4 * i + 1) % (2 * KS)]), "=&r"(v[(4 * i + 2) % (2 * KS)]),
-              "=&r"(v[(4 * i + 3) % (2 * KS)])
-            : "r"(row), "l"(from + i * 64));
-  }
-}
 
 // Tiles are given out as warpgroups ask for them, for some hold many more neighbours than others. Whoever asks
 // gets what was asked for one tile earlier.
@@ -166,10 +50,7 @@ struct Stream {
         coming[i][r] = later + 32 * r < count ? __ldg(masks + ((later >> 5) + r) * MASK_WORDS + i) : 0;
   }
   __device__ __forceinline__ bool over() const {
-    u32 any = 0;
-#pragma unroll
-    for (int i = 0; i < MASK_WORDS; i++) any |= left[i];
-    return !any && (HALVES == 1 || step < 0 || (step + 1) % HALVES == 0);
+    return is_empty(left) && (HALVES == 1 || step < 0 || (step + 1) % HALVES == 0);
   }
   // The next step, -1 after the last of all.
   __device__ __forceinline__ int next() {
@@ -177,105 +58,46 @@ struct Stream {
       step = -1;
       if (later >= count) return -1;
       first = later;
-      u32 any = 0;
 #pragma unroll
-      for (int i = 0; i < MASK_WORDS; i++) any |= left[i] = coming[i][0] | coming[i][1];
-      if (!any) left[0] = 1;
+      for (int i = 0; i < MASK_WORDS; i++) left[i] = coming[i][0] | coming[i][1];
+      if (is_empty(left)) left[0] = 1;
       later = tiles.next() * ROWS;
       ask();
     }
     if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
-    step = -1;
-#pragma unroll
-    for (int i = 0; i < MASK_WORDS; i++)
-      if (left[i] && step < 0) {
-        int k = 32 * i + __ffs(left[i]) - 1;
-        step = k / PACK * HALVES;
-        if (PACK == 1) left[i] &= left[i] - 1;
-        else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
-      }
-    return step;
+    return step = pop_step(left);
   }
 };
-
-#define LAST (1 << 20)  // in a step: the last of its tile
-
-__device__ __forceinline__ void wait_weights(u32 barrier) {
-  asm volatile(
-      "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], 0;\n@!p bra AGAIN;}" ::"r"(barrier)
-      : "memory");
-}
-
-__device__ __forceinline__ void finish(
-    float (&sum)[TILE / 2], int first, int n, int column, const float* bias, const u16* residual, int relu, u16* out) {
-  const int lane = threadIdx.x & 31, t = lane & 3, channel = column * TILE + t * (TILE / 4);
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    int o = first + (threadIdx.x >> 5 & 3) * 16 + (lane >> 2) + 8 * r;
-    if (o >= n) continue;
-    long long place = (long long)o * COUT + channel;
-    u32 value[NB];
-#pragma unroll
-    for (int i = 0; i < NB; i++) {
-      float low = sum[4 * i + 2 * r], high = sum[4 * i + 2 * r + 1];
-      if (bias) { low += bias[channel + 2 * i]; high += bias[channel + 2 * i + 1]; }
-      if (residual) {
-        u32 v = *(const u32*)(residual + place + 2 * i);
-        low += low_half(v);
-        high += high_half(v);
-      }
-      if (relu) { low = fmaxf(low, 0.f); high = fmaxf(high, 0.f); }
-      PACK_F32(value[i], high, low);
-    }
-    if (NB == 2) *(uint2*)(out + place) = make_uint2(value[0], value[1]);
-    else
-#pragma unroll
-      for (int i = 0; i < NB; i += 4)
-        *(uint4*)(out + place + 2 * i) = make_uint4(value[i], value[(i + 1) % NB], value[(i + 2) % NB], value[(i + 3) % NB]);
-  }
-#pragma unroll
-  for (int i = 0; i < TILE / 2; i++) sum[i] = 0.f;
-}
 
 extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   LET_LATER_START();
   extern __shared__ __align__(128) u32 weights[];
-  const int t = threadIdx.x & 3, column = blockIdx.y;
+  const int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
   __shared__ int slots[GROUPS_OF_WARPS][2];
   u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < GROUPS; i++)
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barriers + i)));
+    for (int i = 0; i < GROUPS; i++) set_up_barrier(shared_address(barriers + i), 1);
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
   __syncthreads();
-  if (threadIdx.x == 0) {
-    const u32 bytes = HALVES * STEP_WORDS * 4;
+  if (threadIdx.x == 0)
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
-      u32 barrier = shared_address(barriers + i);
-      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
-      asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-              shared_address(weights + i * HALVES * STEP_WORDS)),
-          "l"(mine + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
-          : "memory");
+      const int at = i * HALVES * STEP_WORDS;
+      copy_there(weights + at, mine + at, HALVES * STEP_WORDS * 4, shared_address(barriers + i));
     }
-  }
 
   WAIT_FOR_EARLIER();  // weights are there from the start
   const int n = min(*count, capacity), tiles = (n + ROWS - 1) / ROWS;
   const int group = threadIdx.x >> 7;
   // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
   const int together = max(1, min(GROUPS_OF_WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
-  // Zero, which the compiler can't know: it would else sort a step's bytes, a mere renaming to it, as soon as
-  // they are asked for, and wait for them there.
   const u32 nothing = (u32)relu >> 1;
-  const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
+  const char* own_bytes = own_bytes_of(features);
   if (group < together && (int)(blockIdx.x * together + group) < tiles) {
     Stream stream{{counters, slots[group], (int)gridDim.x * together, 0, 0}};
     stream.masks = masks;
@@ -311,25 +133,17 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
       for (int s = 0; s < DEPTH; s++) {
         if (steps[s] < 0) { more = false; break; }
         const int step = steps[s] & (LAST - 1);
-        if (!waited) wait_weights(shared_address(barriers + step / HALVES));
-        u32 a[4 * KS];
-#pragma unroll
-        for (int i = 0; i < 4 * KS; i++) a[i] = in[s].v[i & 1][i >> 1] ^ nothing;
-        asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-        const u32 from = shared_address(weights + step * STEP_WORDS);
-#pragma unroll
-        for (int i = 0; i < KS; i++)
-          wgmma(sum, a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3], descriptor(from + i * FRAGMENT * 4));
-        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+        if (!waited) wait_phase(shared_address(barriers + step / HALVES), 0);
+        start_products(sum, in[s], shared_address(weights + step * STEP_WORDS), nothing);
         fetch((s + DEPTH - 1) % DEPTH);
         ask((s + DEPTH - 1) % DEPTH);
-        asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+        end_products();
         if (steps[s] & LAST) {
           finish(sum, at[s], n, column, bias, residual, relu, out);
           // Weights of steps that the first tile skipped may still be on their way.
           if (!waited) {
 #pragma unroll 1
-            for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+            for (int i = 0; i < GROUPS; i++) wait_phase(shared_address(barriers + i), 0);
             waited = true;
           }
         }
@@ -340,48 +154,9 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
   if (threadIdx.x == 0) {
     // Memory that is being written to must not be given back: the loader waits for its copies.
 #pragma unroll 1
-    for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+    for (int i = 0; i < GROUPS; i++) wait_phase(shared_address(barriers + i), 0);
     // The last block leaves the counters as it found them.
     __threadfence();
     if (atomicAdd(&counters[1], 1u) == gridDim.x - 1) counters[0] = counters[1] = 0;
   }
-}
-
-// Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
-// [column of TILE][step][product][8 columns][8 inner elements][column][2 elements]. See `conv.cu` for the
-// arguments.
-extern "C" __global__ void pack(
-    const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
-    u32* packed) {
-  const int total = COUT / TILE * STEPS * STEP_WORDS;
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) {  // the counters of `convolve`
-    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
-    return;
-  }
-  int word = i % FRAGMENT, rest = i / FRAGMENT;
-  int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
-  int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;
-  int group = step / HALVES, half = step % HALVES;
-  int channel_out = column * TILE + (row >> 1) * (TILE / 4) + 2 * eight + (row & 1);
-  float value[2];
-  for (int e = 0; e < 2; e++) {
-    int within = 2 * half_of_k + e, k = group, channel;
-    if (PACK == 4) { k = group * 4 + t; channel = within; }
-    else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 * (t & 1) + within; }
-    else if (CHUNK == 16) channel = 4 * t + within;
-    else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
-    value[e] = 0.f;
-    if (k < OFFSETS && channel < source && channel_out < target) {
-      int from = flipped ? OFFSETS - 1 - k : k;
-      long long at = turned ? ((long long)from * target + channel_out) * source + channel
-                            : ((long long)from * source + channel) * target + channel_out;
-      if (is_float32) value[e] = ((const float*)given)[at];
-      else value[e] = low_half(((const u16*)given)[at]);
-      if (scale) value[e] *= scale[channel_out];
-    }
-  }
-  u32 both;
-  PACK_F32(both, value[1], value[0]);
-  packed[i] = both;
 }

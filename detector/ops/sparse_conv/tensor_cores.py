@@ -13,6 +13,7 @@ from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_lim
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
+CONV_SM90_RING = Path(__file__).with_name("conv_sm90_ring.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -22,6 +23,7 @@ BARRIER_BYTES = 8
 QUEUE_BYTES = 2048
 ROWS_PER_TURN = 128
 HEAVY = 3
+MOST_STAGES = 24
 FEW_ROWS, MANY_ROWS = 30_000, 60_000
 
 
@@ -157,32 +159,39 @@ def best_convolution(
 @functools.cache
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
-    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, hopper: bool = False,
+    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
 
     Args:
         tile: output channels of a block.
-        tile_rows: rows of a warp, 16, 32 or 64.
+        tile_rows: rows of a warp, 16, 32 or 64; in `conv_sm90.cu`, of four warps, 64; in
+            `conv_sm90_ring.cu`, of a block, 16 a warp.
         warps: of a block.
         resident: blocks on a multiprocessor.
         depth: steps whose features are on their way or in use.
-        hopper: `conv_sm90.cu`, in which four warps share `tile_rows`, 64.
+        source: one of the three; the last two need a Hopper GPU.
     """
     weight_bytes = _weight_bytes(in_channels, tile, offsets)
     steps = -(-offsets // max(1, 16 // in_channels))
     defines = dict(
-        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, NB=tile_rows // 8,
-        WARPS=warps, RESIDENT=resident, DEPTH=depth, BF16=int(dtype == torch.bfloat16),
+        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
+        DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
-    source = CONV
-    if hopper:
-        source = CONV_SM90
-        defines["GROUPS_OF_WARPS"] = warps // 4
     shared = weight_bytes + steps * BARRIER_BYTES
+    if source == CONV:
+        defines |= dict(NB=tile_rows // 8, WARPS=warps)
+    else:
+        defines["GROUPS_OF_WARPS"] = warps // 4
+    if source == CONV_SM90_RING:
+        step_bytes = tile // 16 * max(1, min(in_channels, 64) // 16) * FRAGMENT_BYTES
+        room = (shared_memory_limit(device) - 2048) // resident
+        defines["STAGES"] = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
+        shared = defines["STAGES"] * (step_bytes + 2 * BARRIER_BYTES)
+    exact = source != CONV
     return Convolution(
-        convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=hopper),
-        pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=hopper),
+        convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=exact),
+        pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * (weight_bytes // 4 + 2),  # and two counters
         in_channels=in_channels, out_channels=out_channels, device=device,

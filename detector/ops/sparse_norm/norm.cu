@@ -11,30 +11,12 @@
 //   BF16         1: bfloat16, 0: float16
 //   RELU, RESIDUAL   what follows
 
-typedef unsigned int u32;
-typedef unsigned short u16;
+#include "../device.cuh"
+#include "../half.cuh"
 
 #define THREADS 256
 #define PIECES (CHANNELS / 8)            // of 16 bytes in a row; a thread takes the same one of every row
 #define TOGETHER (THREADS / PIECES)      // rows of a block at a time
-
-#if BF16
-__device__ __forceinline__ float low_half(u32 v) { return __uint_as_float(v << 16); }
-__device__ __forceinline__ float high_half(u32 v) { return __uint_as_float(v & 0xffff0000u); }
-#define PACK_F32(d, hi, lo) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-#else
-__device__ __forceinline__ float low_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(f) : "r"(v));
-  return f;
-}
-__device__ __forceinline__ float high_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, h;}" : "=f"(f) : "r"(v));
-  return f;
-}
-#define PACK_F32(d, hi, lo) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-#endif
 
 struct Eight { float v[8]; };
 

@@ -35,6 +35,7 @@ SOURCES_SM90 = [
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, TILE=32, BF16=1)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=4, COUT=16, TILE=16, OFFSETS=125)),
+    ("ops/sparse_conv/conv_sm90_ring.cu", dict(HOPPER, CIN=128, COUT=128, TILE=128, STAGES=12)),
 ]
 
 
