@@ -56,10 +56,11 @@ class NormKernels:
     def forward(
         self, x: Tensor, norm: nn.BatchNorm1d, residual: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The result and the statistics (2, C); the norm's running ones move along."""
+        """The result and the statistics (4, C), for `backward`; the norm's running ones move
+        along."""
         rows, device = x.shape[0], x.get_device()
         parts, blocks = self._blocks(rows)
-        statistics = torch.empty(2, self.channels, device=x.device)
+        statistics = torch.empty(4, self.channels, device=x.device)
         partial = torch.empty(parts, 2 * self.channels, device=x.device)
         y = torch.empty_like(x)
         self._sum_rows((parts,), THREADS, x, rows, partial, device=device)
@@ -76,7 +77,7 @@ class NormKernels:
         """Of x, of the residual, and (2, C) of weight and bias."""
         rows, device = x.shape[0], x.get_device()
         parts, blocks = self._blocks(rows)
-        parameters = torch.empty_like(statistics)
+        parameters = torch.empty(2, self.channels, device=x.device)
         partial = torch.empty(parts, 2 * self.channels, device=x.device)
         x_gradient = torch.empty_like(x)
         residual_gradient = torch.empty_like(x) if self.residual else None

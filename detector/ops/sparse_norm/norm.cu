@@ -95,7 +95,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) sum_rows(const uint4* x, i
   leave_sums(a, b, partial);
 }
 
-// statistics: [mean, 1 / sqrt(variance + eps)]; the running ones and the number of batches move along.
+// statistics: [mean, 1 / sqrt(variance + eps), and a factor and a summand that stand for the whole norm]; the
+// running ones and the number of batches move along.
 extern "C" __global__ void __launch_bounds__(THREADS) normalize(
     const uint4* x, const float* partial, int parts, int rows, const float* weight, const float* bias, float eps,
     float momentum, float* running_mean, float* running_variance, long long* batches, const uint4* residual,
@@ -114,6 +115,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) normalize(
     if (blockIdx.x == 0) {
       statistics[c] = (float)mean;
       statistics[CHANNELS + c] = inverse;
+      statistics[2 * CHANNELS + c] = scale[c];
+      statistics[3 * CHANNELS + c] = shift[c];
       running_mean[c] += momentum * ((float)mean - running_mean[c]);
       running_variance[c] += momentum * ((float)(variance * rows / (rows - 1)) - running_variance[c]);
       if (c == 0) *batches += 1;
@@ -130,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) normalize(
 #endif
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      float v = e.v[i] * scale[piece * 8 + i] + shift[piece * 8 + i];
+      float v = fmaf(e.v[i], scale[piece * 8 + i], shift[piece * 8 + i]);
 #if RESIDUAL
       v += r.v[i];
 #endif
@@ -143,13 +146,31 @@ extern "C" __global__ void __launch_bounds__(THREADS) normalize(
   }
 }
 
-// What reaches the norm's output: nothing where ReLU gave 0.
-__device__ __forceinline__ Eight through(uint4 gradient, const uint4* y, long long at) {
+// What reaches the norm's output: nothing where ReLU gave 0. Without a summand that is told from the input
+// alone, as it was computed and rounded, and `y` is not read.
+struct Factors { float scale[8], shift[8]; };
+__device__ __forceinline__ Factors factors_of(const float* statistics, int piece) {
+  Factors f;
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    f.scale[i] = statistics[2 * CHANNELS + piece * 8 + i];
+    f.shift[i] = statistics[3 * CHANNELS + piece * 8 + i];
+  }
+  return f;
+}
+__device__ __forceinline__ Eight through(uint4 gradient, const Eight& x, const Factors& f, const uint4* y, long long at) {
   Eight g = unpack(gradient);
 #if RELU
-  const Eight e = unpack(y[at]);
+#if RESIDUAL
+  const Eight out = unpack(y[at]);
+#else
+  Eight out;
 #pragma unroll
-  for (int i = 0; i < 8; i++) g.v[i] = e.v[i] > 0 ? g.v[i] : 0.f;
+  for (int i = 0; i < 8; i++) out.v[i] = fmaf(x.v[i], f.scale[i], f.shift[i]);
+  out = unpack(packed(out));
+#endif
+#pragma unroll
+  for (int i = 0; i < 8; i++) g.v[i] = out.v[i] > 0 ? g.v[i] : 0.f;
 #endif
   return g;
 }
@@ -164,11 +185,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) sum_gradients(
     mean[i] = statistics[piece * 8 + i];
     inverse[i] = statistics[CHANNELS + piece * 8 + i];
   }
+  const Factors f = factors_of(statistics, piece);
   Eight a = {}, b = {};
 #pragma unroll 4
   for (int row = blockIdx.x * TOGETHER + threadIdx.x / PIECES; row < rows; row += gridDim.x * TOGETHER) {
     const long long at = (long long)row * PIECES + piece;
-    const Eight g = through(gradient[at], y, at), e = unpack(x[at]);
+    const Eight e = unpack(x[at]), g = through(gradient[at], e, f, y, at);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       a.v[i] += g.v[i];
@@ -199,11 +221,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) input_gradient(
   }
   __syncthreads();
   const int piece = threadIdx.x % PIECES;
+  const Factors f = factors_of(statistics, piece);
 #pragma unroll 2
   for (int row = blockIdx.x * TOGETHER + threadIdx.x / PIECES; row < rows; row += gridDim.x * TOGETHER) {
     const long long at = (long long)row * PIECES + piece;
-    const Eight g = through(gradient[at], y, at);
     Eight e = unpack(x[at]);
+    const Eight g = through(gradient[at], e, f, y, at);
 #if RESIDUAL
     residual_gradient[at] = packed(g);
 #endif
