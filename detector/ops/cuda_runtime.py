@@ -36,7 +36,7 @@ _OLDEST_DRIVER_TO_OVERLAP = 12030  # captures it into graphs
 
 
 _ATTRIBUTE = struct.Struct("iii60x")  # CUlaunchAttribute: id, padding, value
-_CONFIGURATION = struct.Struct("7IPPI")  # CUlaunchConfig: grid, block, shared bytes, stream, ...
+_CONFIGURATION = struct.Struct("7IPPI4x")  # CUlaunchConfig: grid, block, shared bytes, stream, ...
 
 
 class Kernel:
