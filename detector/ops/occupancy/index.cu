@@ -163,15 +163,6 @@ extern "C" __global__ void mark_neighbours(
 #define NONZERO 31    // sums: bits in the lower 31, words that hold any above
 #define SUMS ((1ull << 62) - 1)
 
-__device__ __forceinline__ u64 load_state(const u64* p) {
-  u64 v;
-  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
-  return v;
-}
-__device__ __forceinline__ void store_state(u64* p, u64 v) {
-  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
-}
-
 // Sums before this block's words.
 __device__ u64 sum_before(const u64* state, int block) {
   __shared__ u64 parts[SCAN_WARPS];
@@ -184,12 +175,12 @@ __device__ u64 sum_before(const u64* state, int block) {
 #pragma unroll
     for (int i = 0; i < LOOK; i++) {
       const int at = last - i * SCAN_WARPS * 32 - tid;
-      v[i] = at >= 0 ? load_state(&state[at]) : TOTAL;
+      v[i] = at >= 0 ? load_relaxed(&state[at]) : TOTAL;
     }
 #pragma unroll
     for (int i = LOOK - 1; i >= 0; i--) {
       const int at = last - i * SCAN_WARPS * 32 - tid;
-      while (v[i] == 0) v[i] = load_state(&state[at]);
+      while (v[i] == 0) v[i] = load_relaxed(&state[at]);
       if (v[i] >= TOTAL) near = i * SCAN_WARPS * 32 + tid;
     }
     near = __reduce_min_sync(~0u, near);
@@ -246,10 +237,10 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     own += sums[i];
   }
   const bool last = block == gridDim.x - 1;
-  if (tid == 0) store_state(&state[block], (block ? PARTIAL : TOTAL) | own);
+  if (tid == 0) store_relaxed(&state[block], (block ? PARTIAL : TOTAL) | own);
   if (own == 0 && !last) return;
   const u64 before = sum_before(state, block);
-  if (tid == 0 && block) store_state(&state[block], TOTAL | (before + own));
+  if (tid == 0 && block) store_relaxed(&state[block], TOTAL | (before + own));
   if (tid == 0 && last) {
     totals[0] = (int)((before + own) & 0x7fffffff);
     totals[1] = (int)((before + own) >> NONZERO);
