@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.sparse.conv import SparseConv3d, SubMConv3d
-from detector.sparse.planned.encoder import Block, encoder_units
+from detector.sparse.planned.network import Block, encoder_units
 
 Network = Callable[[Tensor, Tensor], Any]
 """(coordinates (V, 4), features (V, C)) -> the library's own sparse tensor."""

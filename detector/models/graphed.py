@@ -63,7 +63,7 @@ class GraphedDetector:
         )
         last = self.plan.out_level
         layers, rows, columns = last.bitmap.shape
-        self.out_channels = self.plan.layers[-1][1][-1].channels
+        self.out_channels = self.plan.out_channels
         self.map = torch.zeros(
             batch_size, rows, columns, self.out_channels, layers, dtype=dtype, device=device
         )
