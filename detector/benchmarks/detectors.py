@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from detector.benchmarks.frames import Workload, make_frames
-from detector.benchmarks.sparse import Row
+from detector.benchmarks.rows import Row
 from detector.benchmarks.timing import latency, peak_mebibytes
 from detector.models.backbones import SparseEncoder8x
 from detector.models.bev import SecondBEV

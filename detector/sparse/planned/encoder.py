@@ -27,7 +27,7 @@ SOURCE = Path(__file__).with_name("planned.cu")
 ROOM = (1.0, 2.0, 1.25, 0.6, 0.5)
 """Voxels of each stage's grid there is room for, as shares of the first level's: the first halving
 of a LiDAR scan's grid keeps their number, the later ones halve it or more."""
-GROWTH, GROWTH_BELOW = 3.0, 2.0
+GROWTH, GROWTH_BELOW = 2.0, 1.5
 """A focal stage's level has room for so many times its stage's voxels, and the stages after it for
 so many times their usual ones."""
 EXPECTED = 0.6

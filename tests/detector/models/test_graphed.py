@@ -21,10 +21,11 @@ def model_of(*options):
     return model.cuda().eval()
 
 
-def test_boxes_equal_the_eager_ones():
+@pytest.mark.parametrize("focal_stages", ["()", "(1,2)"])
+def test_boxes_equal_the_eager_ones(focal_stages):
     from detector.models.graphed import GraphedDetector
 
-    model = model_of()
+    model = model_of(f"model.backbone.focal_stages={focal_stages}")
     graphed = GraphedDetector(model, 1, 20_000, 20_000)
     for index in range(4):
         batch = collate([ToyDataset()[index]]).to("cuda")

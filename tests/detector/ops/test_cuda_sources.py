@@ -24,6 +24,8 @@ SOURCES = [
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
     ),
     ("sparse/planned/planned.cu", dict(BF16=0)),
+    ("sparse/planned/focal.cu", dict(KZ=3, KY=3, KX=3, PITCH=32, TOP_K=1, BF16=0)),
+    ("sparse/planned/focal.cu", dict(KZ=5, KY=5, KX=5, PITCH=128, TOP_K=0, BF16=1)),
 ]
 
 
