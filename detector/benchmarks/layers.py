@@ -1,77 +1,90 @@
-"""Single layers and their maps, ours beside the installed peers'."""
+"""Single layers and their maps, ours beside the installed peers': the time of the GPU alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 
+from detector.benchmarks.backbones import PRECISIONS, STEPS
+from detector.benchmarks.floors import product_floor_ms
 from detector.benchmarks.frames import Workload
 from detector.benchmarks.rows import Row, batches, guarded
-from detector.benchmarks.timing import Ceilings, Time, busy_time, gpu_time
+from detector.benchmarks.timing import Ceilings, Time, busy_time, gpu_time, tf32_products
 from detector.ops.occupancy import Occupancy
 from detector.ops.occupancy.gpu import ONE, Bitmap, new_table
 from detector.ops.sparse_conv import sparse_conv
 from detector.sparse import SubMConv3d
 
 
-def layer_rows(workload: Workload, peers: list, ceilings: Ceilings, channels: int = 64):
-    """One submanifold layer, its map given, on the GPU alone; and its map from coordinates."""
+def layer_rows(
+    workload: Workload, peers: list, ceilings: Ceilings, *, precision: str = "fp16",
+    channels: int = 64,
+) -> Iterator[Row]:  # fmt: skip
+    """One submanifold layer, its map given."""
     (coordinates, _), = batches(workload, 1, 1)
-    shape = workload.spatial_shape
+    shape, dtype = workload.spatial_shape, PRECISIONS[precision]
     layer = SubMConv3d(channels, channels, 3).cuda()
-    features = torch.randn(len(coordinates), channels, device="cuda").half()
+    features = torch.randn(len(coordinates), channels, device="cuda", dtype=dtype)
     gradient = torch.randn_like(features)
-    occupancy = Occupancy.of_any(coordinates, shape, 1)
-    kernel_map = occupancy.neighbours(3)
-    weight = layer.weight.detach().half().requires_grad_()
-    what = f"submanifold {channels} to {channels}, {len(coordinates)} voxels, fp16"
-    floor = max(
-        (4 * features.numel() + 2 * weight.numel()) / ceilings.bytes_per_ms,
-        2 * int(kernel_map.pair_count()) * channels**2 / ceilings.operations_per_ms[torch.float16],
-    )
+    kernel_map = Occupancy.of_any(coordinates, shape, 1).neighbours(3)
+    weight = layer.weight.detach().to(dtype).requires_grad_()
+    what = f"submanifold {channels} to {channels}, {len(coordinates)} voxels, {precision}"
+    floor = product_floor_ms(kernel_map, weight, dtype, ceilings)
 
-    def forward_backward(function, x, parameter):
+    def row(part: str, engine: str, floor_ms: float, measure) -> Row:
+        with tf32_products():
+            return guarded(f"{what}, {part}", workload.name, engine, floor_ms, measure)
+
+    def forward(function: Callable, x):
+        with torch.no_grad():
+            return busy_time([lambda: function(x)]), None, ""
+
+    def both(function: Callable, x, parameter):
         def run():
             x.grad = parameter.grad = None
             function(x).backward(gradient)
-        return run
 
-    with torch.no_grad():
-        yield Row(f"{what}, forward", workload.name, "native",
-                  busy_time([lambda: sparse_conv(features, weight, kernel_map)]), floor)
-    x = features.clone().requires_grad_()
-    run = forward_backward(lambda x: sparse_conv(x, weight, kernel_map), x, weight)
-    yield Row(f"{what}, forward + backward", workload.name, "native", busy_time([run]), 3 * floor)
+        return busy_time([run]), None, ""
+
+    def native(x):
+        return sparse_conv(x, weight, kernel_map)
+
+    yield row("forward", "native", floor, lambda: forward(native, features))
+    yield row("forward + backward", "native", STEPS * floor,
+              lambda: both(native, features.clone().requires_grad_(), weight))
     for peer in peers:
-        def forward(peer=peer):
+        def peer_forward(peer=peer):
             made, make_input = peer.layer(layer, shape, 1)
-            made.half().eval()
+            made.to(dtype).eval()
             with torch.no_grad():
                 given = peer.with_features(made(make_input(coordinates, features)), features)
-                return busy_time([lambda: made(given)]), None, ""
+            return forward(made, given)
 
-        def both(peer=peer):
+        def peer_both(peer=peer):
             made, make_input = peer.layer(layer, shape, 1)
-            made.half().train()
+            made.to(dtype).train()
             x = features.clone().requires_grad_()
             given = made(make_input(coordinates, x))  # its result holds the map
-            parameter = next(made.parameters())
-            run = forward_backward(
-                lambda x: peer.features(made(peer.with_features(given, x))), x, parameter
+            return both(
+                lambda x: peer.features(made(peer.with_features(given, x))), x,
+                next(made.parameters()),
             )
-            return busy_time([run]), None, ""
 
-        yield guarded(f"{what}, forward", workload.name, peer.name, floor, forward)
-        yield guarded(f"{what}, forward + backward", workload.name, peer.name, 3 * floor, both)
-    yield from map_rows(workload, coordinates, features, layer, peers)
+        yield row("forward", peer.name, floor, peer_forward)
+        yield row("forward + backward", peer.name, STEPS * floor, peer_both)
 
 
-def map_rows(workload, coordinates, features, layer, peers):
-    """The 27 neighbours of each voxel, from coordinates in any order."""
-    shape = workload.spatial_shape
-    what = f"map of 3x3x3 neighbours, {len(coordinates)} voxels"
-    bitmap = Bitmap(shape, 1, coordinates.device, len(coordinates))
+def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Row]:
+    """The 27 neighbours of each voxel, from coordinates in any order: coordinates are read once
+    and the table is written once, at least."""
+    (coordinates, _), = batches(workload, 1, 1)
+    shape, voxels = workload.spatial_shape, len(coordinates)
+    what = f"map of 3x3x3 neighbours, {voxels} voxels"
+    floor = (coordinates.numel() + 27 * voxels) * 4 / ceilings.bytes_per_ms
+    bitmap = Bitmap(shape, 1, coordinates.device, voxels)
     emitted = torch.empty_like(coordinates)
-    table, masks = new_table(27, len(coordinates), coordinates.device)
+    table, masks = new_table(27, voxels, coordinates.device)
 
     def run():
         bitmap.cleared.zero_()
@@ -79,7 +92,9 @@ def map_rows(workload, coordinates, features, layer, peers):
         bitmap.scan(emitted)
         bitmap.fill_table(emitted, bitmap.count, table, masks, (3, 3, 3), ONE, ONE, ONE)
 
-    yield Row(what, workload.name, "native", gpu_time([run]))
+    yield guarded(what, workload.name, "native", floor, lambda: (gpu_time([run]), None, ""))
+    layer = SubMConv3d(64, 64, 3).cuda()
+    features = torch.randn(voxels, 64, device="cuda").half()
     for peer in peers:
         def measure(peer=peer):
             made, make_input = peer.layer(layer, shape, 1)
@@ -91,4 +106,4 @@ def map_rows(workload, coordinates, features, layer, peers):
             rest = fresh.median - known.median
             return Time(rest, rest, rest), None, "with map less without"
 
-        yield guarded(what, workload.name, peer.name, None, measure)
+        yield guarded(what, workload.name, peer.name, floor, measure)
