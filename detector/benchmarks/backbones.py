@@ -51,7 +51,7 @@ def backbone_rows(
         yield row("forward", "native, modules", floor,
                   lambda: _modules_forward(encoder, voxels, *arguments, truth))
     for peer in peers:
-        yield row("forward", peer.name, floor, lambda peer=peer: _peer_forward(
+        yield row("forward", peer.name, floor, lambda peer=peer: peer_forward(
             peer, encoder, voxels, *arguments, truth, dtype))  # fmt: skip
     if not training:
         return
@@ -60,12 +60,8 @@ def backbone_rows(
         ours, [partial(native_features, ours, shape, batch_size, *pair) for pair in voxels],
         repeats, dtype))  # fmt: skip
     for peer in peers:
-        def measure(peer=peer):
-            network = peer.encoder(encoder, shape, batch_size).train()
-            calls = [lambda c=c, f=f: peer.features(network(c, f)) for c, f in voxels]
-            return training_time(network, calls, repeats, dtype)
-
-        yield row("training", peer.name, STEPS * floor, measure)
+        yield row("training", peer.name, STEPS * floor, lambda peer=peer: peer_training(
+            peer, encoder, voxels, *arguments, dtype))  # fmt: skip
 
 
 def steps_of(encoder: nn.Module) -> list:
@@ -114,11 +110,21 @@ def measured_plan(
     """With a tenth more room than these frames need."""
     with torch.no_grad():
         sizes = [
-            [len(x) for x in run_levels(encoder, *pair, shape, batch_size)] for pair in voxels
+            _level_sizes(encoder, run_levels(encoder, *pair, shape, batch_size)) for pair in voxels
         ]
     most = [1.1 * max(column) for column in zip(*sizes, strict=True)]
     room = tuple(size / most[0] for size in most)
     return PlannedEncoder(encoder, shape, batch_size, int(most[0]), room=room)
+
+
+def _level_sizes(encoder: nn.Module, levels: list[SparseTensor]) -> list[int]:
+    """As a plan counts: of a focal stage, what it adds."""
+    sizes, tensors = [], iter(levels)
+    for number in range(1, len(encoder.stages) + 1):
+        sizes.append(len(next(tensors)))
+        if str(number) in encoder.focal:
+            sizes.append(len(next(tensors)) - sizes[-1])
+    return [*sizes, len(next(tensors))]
 
 
 def graphed_forward(
@@ -143,7 +149,8 @@ def _modules_forward(encoder, voxels, shape, batch_size, repeats, truth) -> Meas
     return latency(calls, repeats), peak_mebibytes(calls[0]), note
 
 
-def _peer_forward(peer, encoder, voxels, shape, batch_size, repeats, truth, dtype) -> Measured:
+def peer_forward(peer, encoder, voxels, shape, batch_size, repeats, truth, dtype) -> Measured:
+    """A peer's modules in evaluation mode."""
     network = peer.encoder(encoder, shape, batch_size).eval().to(dtype)
     given = [(c, f.to(dtype)) for c, f in voxels]
     with torch.no_grad():
@@ -151,6 +158,13 @@ def _peer_forward(peer, encoder, voxels, shape, batch_size, repeats, truth, dtyp
         note = difference(peer.coordinates(out), peer.features(out), *truth)
         calls = [partial(network, c, f) for c, f in given]
         return latency(calls, repeats), peak_mebibytes(calls[0]), note
+
+
+def peer_training(peer, encoder, voxels, shape, batch_size, repeats, dtype) -> Measured:
+    """Forward and backward of a peer's network."""
+    network = peer.encoder(encoder, shape, batch_size).train()
+    calls = [lambda c=c, f=f: peer.features(network(c, f)) for c, f in voxels]
+    return training_time(network, calls, repeats, dtype)
 
 
 def training_time(

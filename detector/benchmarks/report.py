@@ -21,7 +21,6 @@ from detector.benchmarks.voxels import voxelization_rows
 from detector.cli import write_json
 from detector.errors import InputError
 
-PARTS = ("voxels", "maps", "layers", "detectors", "backbones", "focal")
 OURS = "native"
 
 

@@ -1,8 +1,7 @@
 """A sparse backbone of stages, planned: `detector.models.backbones.SparseEncoder` without waiting.
 
 Two kinds of work overlap: the indices of later levels are made beside the convolutions of earlier
-ones. A focal stage decides where the next level's voxels are, so that the index of what follows
-it starts from its choice.
+ones. A focal stage adds voxels to its level, so that the indices after it start from its choice.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ SOURCE = Path(__file__).with_name("planned.cu")
 ROOM = (1.0, 2.0, 1.25, 0.6, 0.5)
 """Voxels of each stage's grid there is room for, as shares of the first level's: the first halving
 of a LiDAR scan's grid keeps their number, the later ones halve it or more."""
-GROWTH, GROWTH_BELOW = 2.0, 1.5
-"""A focal stage's level has room for so many times its stage's voxels, and the stages after it for
-so many times their usual ones."""
+ADDED, MORE_BELOW = 2.0, 1.5
+"""Voxels that a focal stage may add, as share of its stage's, and how many times the usual ones
+there is room for after it."""
 EXPECTED = 0.6
 """Share of a capacity that is usually taken; only the choice of kernels depends on it."""
 
@@ -39,8 +38,8 @@ Layer = PlannedConvolution | PlannedFocal
 class PlannedEncoder:
     """Runs an encoder from voxels in any order; nothing waits.
 
-    Its levels are the first grid and, for each strided convolution and each focal stage, the one
-    that comes out.
+    Its levels are the first grid, for each strided convolution the one that comes out, and for each
+    focal stage one of the voxels that it adds.
 
     Args:
         encoder: in evaluation mode, on a GPU.
@@ -77,9 +76,9 @@ class PlannedEncoder:
                 shares.append(ROOM[min(stage, len(ROOM) - 1)] * grown)
             elif isinstance(conv, FocalConv3d):
                 shapes.append(shapes[-1])
-                names.append(f"level {stage} {shapes[-1]} after its focal stage")
-                shares.append(shares[-1] * GROWTH)
-                grown = GROWTH_BELOW
+                names.append(f"the focal stage of level {stage} {shapes[-1]}")
+                shares.append(shares[-1] * ADDED)
+                grown = MORE_BELOW
         if room is not None:
             shares = [*room, *[room[-1]] * len(shapes)][: len(shapes)]
         capacities = [
@@ -88,12 +87,12 @@ class PlannedEncoder:
         ]
         self.levels = Levels(shapes, capacities, batch_size, self.device, names)
         self.steps: list[Step | PlannedFocal] = []
-        """What makes each level but the first from the one before it."""
+        """What makes each level but the first; a focal stage makes two."""
         self.layers: list[tuple[int, list[Layer]]] = []
         """In order, with the level that each is on; a residual block's two come together."""
         columns = 0  # of the rows that the next layer gets
-        for unit in units:
-            made = self._planned(unit, columns)
+        for unit, following in zip(units, [*units[1:], None], strict=True):
+            made = self._planned(unit, following, columns)
             columns = made[-1].out_channels
             self.layers.append((len(self.steps), made))
         self.in_channels = self.layers[0][1][0].in_channels
@@ -121,10 +120,16 @@ class PlannedEncoder:
     @property
     def focal(self) -> list[PlannedFocal]:
         """The focal stages, in order."""
-        return [step for step in self.steps if isinstance(step, PlannedFocal)]
+        return [
+            layers[0] for _, layers in self.layers if isinstance(layers[0], PlannedFocal)
+        ]
 
-    def _planned(self, unit: list[Block], columns: int) -> list[Layer]:
-        here, conv = self.levels[len(self.steps)], unit[0].conv
+    def _planned(
+        self, unit: list[Block], following: list[Block] | None, columns: int
+    ) -> list[Layer]:
+        number, conv = len(self.steps), unit[0].conv
+        before = self.steps[-1] if self.steps else None
+        here = self.levels[number]
         if isinstance(conv, SubMConv3d):
             made = []
             for block in unit:
@@ -132,14 +137,20 @@ class PlannedEncoder:
                 made.append(self._convolution(block, here, table, columns))
                 columns = made[-1].out_channels
             return made
-        after = self.levels[len(self.steps) + 1]
         if isinstance(conv, FocalConv3d):
-            rows = tuple(int(EXPECTED * level.capacity) for level in (here, after))
+            if following is None or not isinstance(following[0].conv, SparseConv3d):
+                raise ValueError("a planned focal stage needs a strided convolution after it")
+            levels = here, self.levels[number + 1], self.levels[number + 2]
             focal = PlannedFocal(
-                unit[0], here, after, self.dtype, columns=columns, expected_rows=rows
-            )
+                unit[0], following[0].conv, *levels, self.dtype, columns=columns,
+                expected_rows=tuple(int(EXPECTED * level.capacity) for level in levels[:2]),
+            )  # fmt: skip
             self.steps.append(focal)
             return [focal]
+        after = self.levels[number + 1]
+        if isinstance(before, PlannedFocal) and before.below is after:
+            self.steps.append(before)
+            return [self._convolution(unit[0], after, before.below_table, columns)]
         table = make_table(after, conv.kernel_size)
         self.steps.append(Step(here, after, table, conv.stride, conv.padding, conv.dilation))
         return [self._convolution(unit[0], after, table, columns)]
@@ -172,66 +183,72 @@ class PlannedEncoder:
     def from_rows(self) -> Tensor:
         """The same from `self.rows`, once the first level's coordinates and count are there."""
         main = torch.cuda.current_stream()
-        ready: dict[int, torch.cuda.Event] = {}
+        # For each level: when its voxels and the table of how they are reached are there, and
+        # when the table of its neighbours is.
+        reached: dict[int, torch.cuda.Event] = {}
+        mapped: dict[int, torch.cuda.Event] = {}
         self._index.wait_stream(main)
         self._tables.wait_stream(main)
-        self._index_after(0, ready)
+        self._index_after(0, reached, mapped)
         self.levels[0].fill_submanifold()
         filled = main.record_event()
         x = self.rows
-        made = 0
         for level, layers in self.layers:
-            if isinstance(layers[0], PlannedFocal):
-                x = self._run_focal(layers[0], level, x, ready)
-                made = level
+            focal = isinstance(layers[0], PlannedFocal)
+            for events in (reached, mapped):
+                if level - focal in events:
+                    main.wait_event(events.pop(level - focal))
+                    if not focal:  # the first layer of a level needs no more
+                        break
+            if focal:
+                x = self._run_focal(layers[0], level, x, reached, mapped)
                 continue
-            if level > made:
-                made = level
-                main.wait_event(ready[level])
-            if len(layers) == 1:
-                x = layers[0](x)
-            else:
-                x = layers[1](layers[0](x), residual=x)
+            x = layers[0](x) if len(layers) == 1 else layers[1](layers[0](x), residual=x)
         self._finish(main, filled)
         return x
 
-    def _index_after(self, level: int, ready: dict[int, torch.cuda.Event]) -> None:
-        """Makes the levels after this one, up to the next that a choice decides on."""
+    def _index_after(self, level: int, reached: dict, mapped: dict) -> None:
+        """Makes the levels after this one, up to those that a choice decides on."""
         with torch.cuda.stream(self._index):
             for number in range(level, len(self.steps)):
                 step = self.steps[number]
                 if isinstance(step, PlannedFocal):
-                    if number == level:
-                        self._index.wait_stream(self._tables)  # which lists the level's voxels
                     step.keep()
                     return
                 step.mark()
                 step.coarser.bitmap.scan(step.coarser.coordinates)
                 step.fill()
+                reached[number + 1] = self._index.record_event()
                 step.coarser.fill_submanifold()
-                ready[number + 1] = self._index.record_event()
+                mapped[number + 1] = self._index.record_event()
 
     def _run_focal(
-        self, focal: PlannedFocal, level: int, x: Tensor, ready: dict[int, torch.cuda.Event]
+        self, focal: PlannedFocal, level: int, x: Tensor, reached: dict, mapped: dict
     ) -> Tensor:
-        """While its features are gated, the grown level's sites are made; while it convolves, the
-        levels after that."""
-        main = torch.cuda.current_stream()
+        """While its features are gated and convolved, the voxels that it adds and the levels after
+        it are made."""
+        main, index, tables = torch.cuda.current_stream(), self._index, self._tables
         focal.choose(x)
-        self._index.wait_stream(main)
-        grown = focal.grown
-        with torch.cuda.stream(self._index):
+        index.wait_stream(main)
+        with torch.cuda.stream(index):
             focal.mark()
-            grown.bitmap.scan()
-        self._tables.wait_stream(self._index)
-        with torch.cuda.stream(self._tables):
-            grown.bitmap.emit(grown.coordinates)
+        tables.wait_stream(index)
+        with torch.cuda.stream(tables):
+            focal.number()
+            numbered = tables.record_event()
             focal.fill()
-            grown.fill_submanifold()
-        self._index_after(level, ready)
+        with torch.cuda.stream(index):
+            focal.below.bitmap.scan(focal.below.coordinates)
+            index.wait_event(numbered)
+            focal.fill_below()
+            reached[level + 1] = index.record_event()
+            focal.below.fill_submanifold()
+            mapped[level + 1] = index.record_event()
+        self._index_after(level + 1, reached, mapped)
         focal.gate(x)
-        main.wait_stream(self._tables)
-        return focal.convolve(x)
+        focal.convolve_old(x)
+        main.wait_stream(tables)
+        return focal.convolve_added(x)
 
     def _finish(self, main: torch.cuda.Stream, filled: torch.cuda.Event) -> None:
         """Remembers the counts and clears all bits once nothing reads them."""
@@ -246,6 +263,8 @@ class PlannedEncoder:
         index.wait_stream(self._tables)
         with torch.cuda.stream(index):
             self.levels.clear()
+            for focal in self.focal:
+                focal.forget()
         main.wait_stream(index)
 
     def check_capacity(self) -> None:

@@ -9,6 +9,7 @@
 //   PITCH        numbers of a row of logits
 //   TOP_K        1: the foreground is what `cuts` say, 0: what exceeds the threshold
 //   BF16         1: bfloat16, 0: float16
+//   NZ, NY, NX   the kernel of the strided convolution that follows
 
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -17,6 +18,13 @@ typedef unsigned short u16;
 #define CENTRE (OFFSETS / 2)
 #define OWN (OFFSETS - 1)
 #define FULL 0xffffffffu
+#define ROWS_OF_WARP 8
+
+struct Grid { int Z, Y, X, W; };  // W words of 32 cells a line
+
+__device__ __forceinline__ long long line_of(Grid g, int b, int z, int y) {
+  return ((long long)(b * g.Z + z) * g.Y + y) * g.W;
+}
 
 #if BF16
 __device__ __forceinline__ float to_float(u16 v) { return __uint_as_float((u32)v << 16); }
@@ -98,9 +106,7 @@ __device__ int sum_up_to(int value, int* parts) {
   __syncthreads();  // `parts` may still be read
   if (lane == 31) parts[warp] = value;
   __syncthreads();
-  int before = 0;
-  for (int i = 0; i < warp; i++) before += parts[i];
-  return value + before;
+  return value + __reduce_add_sync(FULL, lane < warp ? parts[lane] : 0);
 }
 
 struct Place { int at, left; };
@@ -173,86 +179,175 @@ extern "C" __global__ void __launch_bounds__(CUT_THREADS) find_cuts(
 
 // ---------------------------------------------------------------------------------------------
 
-#define ROWS_OF_WARP 8
+// A warp's 8 rows; each of its first 8 lanes knows of one whether it is foreground.
+struct Eight { int first; bool important; int4 cell; Cut cut; u16 own; };
 
-// Sets the bits of the neighbours that foreground voxels chose. A warp takes 8 rows, and a lane an
-// offset.
+__device__ __forceinline__ Eight eight_rows(
+    const u16* logits, const int4* coordinates, int n, const Cut* cuts, float threshold) {
+  Eight e;
+  int lane = threadIdx.x & 31;
+  e.first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * ROWS_OF_WARP;
+  e.important = false;
+  int row = e.first + lane;
+  if (lane < ROWS_OF_WARP && row < n) {
+    e.cell = coordinates[row];
+    e.own = logits[(long long)row * PITCH + OWN];
+    e.cut = TOP_K ? cuts[e.cell.x] : Cut{0, 0};
+    e.important = in_foreground(e.own, row, e.cut, threshold);
+  }
+  return e;
+}
+
+// Marks the neighbours that foreground voxels chose and that are not there yet: in `added`, of the
+// same grid, whose words that hold any are listed; and in the grid of the strided convolution that
+// follows, `below`, the cells whose windows hold them. A lane takes an offset.
+// added_totals: [voxels, words that hold any], 0 before.
 extern "C" __global__ void mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
-    u32* words, int Z, int Y, int X, int W) {
+    const u32* old, u32* added, int* listed, int listed_capacity, int* added_totals, int Z, int Y, int X, int W,
+    u32* below, int BZ, int BY, int BX, int BW, int sz, int sy, int sx, int pz, int py, int px) {
   int n = min(*count, capacity), lane = threadIdx.x & 31;
-  int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * ROWS_OF_WARP, row = first + lane;
-  bool important = false;
-  int4 c = make_int4(0, 0, 0, 0);
-  if (lane < ROWS_OF_WARP && row < n) {
-    c = coordinates[row];
-    important = in_foreground(logits[(long long)row * PITCH + OWN], row, TOP_K ? cuts[c.x] : Cut{0, 0}, threshold);
-  }
-  for (u32 left = __ballot_sync(FULL, important); left; left &= left - 1) {
+  Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
+  Grid g{Z, Y, X, W}, under{BZ, BY, BX, BW};
+  for (u32 left = __ballot_sync(FULL, e.important); left; left &= left - 1) {
     int from = __ffs(left) - 1;
-    int b = __shfl_sync(FULL, c.x, from), z0 = __shfl_sync(FULL, c.y, from);
-    int y0 = __shfl_sync(FULL, c.z, from), x0 = __shfl_sync(FULL, c.w, from);
-    const u16* its = logits + (long long)(first + from) * PITCH;
+    int b = __shfl_sync(FULL, e.cell.x, from), z0 = __shfl_sync(FULL, e.cell.y, from);
+    int y0 = __shfl_sync(FULL, e.cell.z, from), x0 = __shfl_sync(FULL, e.cell.w, from);
+    const u16* its = logits + (long long)(e.first + from) * PITCH;
 #pragma unroll
     for (int i = 0; i < OFFSETS; i += 32) {
       int k = i + lane;
       if (k >= OFFSETS || k == CENTRE || !(sigmoid(logit_of(its, k)) >= threshold)) continue;
       int z = z0 + k / (KY * KX) - KZ / 2, y = y0 + k / KX % KY - KY / 2, x = x0 + k % KX - KX / 2;
       if (z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
-      u32* word = words + ((long long)(b * Z + z) * Y + y) * W + (x >> 5);
+      long long word = line_of(g, b, z, y) + (x >> 5);
       u32 bit = 1u << (x & 31);
-      if (!(*word & bit)) atomicOr(word, bit);
+      if ((old[word] | added[word]) & bit) continue;
+      u32 before = atomicOr(&added[word], bit);
+      if (before & bit) continue;
+      if (!before) {
+        int place = atomicAdd(&added_totals[1], 1);
+        if (place < listed_capacity) listed[place] = (int)word;
+      }
+#pragma unroll
+      for (int o = 0; o < NZ * NY * NX; o++) {
+        int bz = z + pz - o / (NY * NX), by = y + py - o / NX % NY, bx = x + px - o % NX;
+        if (bz < 0 || bz % sz || (bz /= sz) >= BZ || by < 0 || by % sy || (by /= sy) >= BY || bx < 0 ||
+            bx % sx || (bx /= sx) >= BX) continue;
+        u32* its_word = below + line_of(under, b, bz, by) + (bx >> 5);
+        u32 its_bit = 1u << (bx & 31);
+        if (!(*its_word & its_bit)) atomicOr(its_word, its_bit);
+      }
     }
   }
 }
 
-#define GATE_ROWS 128
+// Numbers the added voxels and lists their cells: a thread takes a word, and words come in any
+// order, which no sum over a voxel's neighbours depends on.
+extern "C" __global__ void number_added(
+    const u32* added, int* rank, const int* listed, int listed_capacity, int* added_totals, int4* coordinates,
+    int capacity, int Z, int Y, int W) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x, words = added_totals[1];
+  // Words that were not listed hold a voxel each at least: enough to be over the capacity.
+  if (i == 0 && words > listed_capacity) atomicAdd(&added_totals[0], words - listed_capacity);
+  if (i >= min(words, listed_capacity)) return;
+  int word = listed[i], line = word / W, plane = line / Y;
+  u32 bits = added[word];
+  int row = atomicAdd(&added_totals[0], __popc(bits));
+  rank[word] = row;
+  for (; bits; bits &= bits - 1, row++)
+    if (row < capacity) coordinates[row] = make_int4(plane / Z, plane % Z, line % Y, word % W * 32 + __ffs(bits) - 1);
+}
+
+// The table of the strided convolution: as `fill_table` of occupancy.cu, but of old voxels, rows
+// from 0, and of added ones, rows from `base`.
+extern "C" __global__ void fill_grown(
+    const int4* sites, const int* count, int capacity, const u32* old, const int* old_rank, int most_old,
+    const u32* added, const int* added_rank, int most_added, int base, int Z, int Y, int X, int W,
+    int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
+  int n = min(*count, capacity);
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= n) return;
+  bool alive = o < n;
+  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
+  Grid g{Z, Y, X, W};
+  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  u32 mask = 0;
+#pragma unroll
+  for (int line = 0; line < NZ * NY; line++) {
+    int z = z0 + line / NY, y = y0 + line % NY;
+    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
+    long long start = line_of(g, c.x, z, y);
+#pragma unroll
+    for (int d = 0; d < NX; d++) {
+      const int k = line * NX + d;
+      int x = x0 + d, row = -1;
+      if (ok && x >= 0 && x < X) {
+        long long word = start + (x >> 5);
+        u32 bit = 1u << (x & 31), there = old[word], more = added[word];
+        if (there & bit) {
+          row = old_rank[word] + __popc(there & (bit - 1));
+          if (row >= most_old) row = -1;
+        } else if (more & bit) {
+          row = added_rank[word] + __popc(more & (bit - 1));
+          row = row < most_added ? row + base : -1;
+        }
+      }
+      if (alive) table[(long long)k * pitch + o] = row;
+      if (__any_sync(FULL, row >= 0)) mask |= 1u << (k & 31);
+      if ((k & 31) == 31 || k == NZ * NY * NX - 1) {
+        if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+        mask = 0;
+      }
+    }
+  }
+}
 
 // Multiplies features, in place: with `by_neighbours`, a foreground voxel's by the mean of 1 and
 // the probabilities with which other foreground voxels chose it; with `by_own`, all by their
 // voxel's own probability. `table` is the level's submanifold map of the kernel; `columns` of a
-// row are a multiple of 8.
-extern "C" __global__ void __launch_bounds__(GATE_ROWS) gate(
+// row are a multiple of 8. A warp takes 8 rows.
+extern "C" __global__ void __launch_bounds__(256) gate(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const int* table, int pitch, int by_neighbours, int by_own, u16* features, int columns) {
-  __shared__ float factors[GATE_ROWS];
-  int n = min(*count, capacity), first = blockIdx.x * GATE_ROWS, row = first + threadIdx.x;
-  if (first >= n) return;
-  float factor = 1.f;
-  if (row < n) {
-    u16 own = logits[(long long)row * PITCH + OWN];
-    Cut cut = TOP_K ? cuts[coordinates[row].x] : Cut{0, 0};
-    if (by_neighbours && in_foreground(own, row, cut, threshold)) {
-      float total = 1.f, received = 1.f;
-#pragma unroll 9
-      for (int k = 0; k < OFFSETS; k++) {
-        int other = k == CENTRE ? -1 : table[(long long)k * pitch + row];
-        if (other < 0) continue;
-        // It lies at offset k from here, so we lie at the opposite offset from it.
-        const u16* its = logits + (long long)other * PITCH;
-        float probability = sigmoid(logit_of(its, OFFSETS - 1 - k));
-        if (!(probability >= threshold) || !in_foreground(its[OWN], other, cut, threshold)) continue;
-        total += probability;
-        received += 1.f;
-      }
-      factor = total / received;
+  int n = min(*count, capacity), lane = threadIdx.x & 31;
+  Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
+  float factor = 1.f;  // of this lane's row
+  u32 left = __ballot_sync(FULL, by_neighbours && e.important);
+  for (; left; left &= left - 1) {
+    int from = __ffs(left) - 1, row = e.first + from;
+    Cut cut{__shfl_sync(FULL, e.cut.key, from), __shfl_sync(FULL, e.cut.row, from)};
+    float total = 0.f;
+    int received = 0;
+#pragma unroll
+    for (int i = 0; i < OFFSETS; i += 32) {
+      int k = i + lane, other = k >= OFFSETS || k == CENTRE ? -1 : table[(long long)k * pitch + row];
+      if (other < 0) continue;
+      // It lies at offset k from here, so we lie at the opposite offset from it.
+      const u16* its = logits + (long long)other * PITCH;
+      float probability = sigmoid(logit_of(its, OFFSETS - 1 - k));
+      if (!(probability >= threshold) || !in_foreground(its[OWN], other, cut, threshold)) continue;
+      total += probability;
+      received++;
     }
-    if (by_own) factor *= sigmoid(own);
+    for (int o = 16; o; o >>= 1) total += __shfl_xor_sync(FULL, total, o);
+    received = __reduce_add_sync(FULL, received);
+    if (lane == from) factor = (1.f + total) / (1.f + received);
   }
-  factors[threadIdx.x] = factor;
-  __syncthreads();
-  const int eights = columns / 8, rows = min(GATE_ROWS, n - first);
-  uint4* own = (uint4*)(features + (long long)first * columns);
-  for (int i = threadIdx.x; i < rows * eights; i += GATE_ROWS) {
-    float times = factors[i / eights];
-    if (times == 1.f) continue;
-    uint4 v = own[i];
+  if (by_own && lane < ROWS_OF_WARP && e.first + lane < n) factor *= sigmoid(e.own);
+  const int eights = columns / 8, all = ROWS_OF_WARP * eights;
+  for (int i = lane; i - lane < all; i += 32) {
+    int row = min(i / eights, ROWS_OF_WARP - 1);
+    float times = __shfl_sync(FULL, factor, row);
+    if (i >= all || e.first + row >= n || times == 1.f) continue;
+    uint4* place = (uint4*)(features + (long long)e.first * columns) + i;
+    uint4 v = *place;
     u32* words = (u32*)&v;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       u32 low = from_float(to_float((u16)words[j]) * times);
       words[j] = low | (u32)from_float(to_float((u16)(words[j] >> 16)) * times) << 16;
     }
-    own[i] = v;
+    *place = v;
   }
 }

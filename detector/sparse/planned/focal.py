@@ -1,7 +1,9 @@
-"""A focal convolution without waiting: its choice, the grid that grows from it, its products.
+"""A focal convolution without waiting: its choice, the voxels it adds, its products.
 
-Its features never move to the grown grid's rows: the convolution reads the old rows through a
-table whose sites are the grown grid's.
+The grown grid has no index of its own. Its rows are the old voxels' and then, from the old level's
+capacity on, the added ones', in any order; the next strided convolution, whose voxels are sorted
+again, looks both up. So nothing moves, the old voxels use the table they have, and no grid is
+scanned twice.
 """
 
 from __future__ import annotations
@@ -12,37 +14,45 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import ONE, THREADS, blocks
+from detector.ops.occupancy.gpu import ONE, TABLE_THREADS, THREADS, blocks
+from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.levels import Level, make_table
 from detector.sparse.planned.network import Block, blocks_of
 
 SOURCE = Path(__file__).with_name("focal.cu")
-CUT_THREADS, GATE_ROWS, ROWS_OF_WARP = 1024, 128, 8
+CUT_THREADS = 1024
+ROWS_OF_BLOCK = 8 * THREADS // 32
+"""Of kernels whose warps take 8 rows."""
 KEYS = 256
 """Counted by the first of their two bytes."""
 
 
 class PlannedFocal:
-    """Call `choose` and `gate`, and `mark` between them or beside `gate`; scan the grown level's
-    bitmap and emit its coordinates; call `fill`; then `convolve`.
+    """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
+    `convolve_old`, on another `mark`, `number` and, when the level below was scanned,
+    `fill_below`; `convolve_added` when both are done.
 
     Args:
         block: a `FocalConv3d` with what follows it.
+        after: the strided convolution that takes its result.
         here: the level that comes in.
-        grown: the level that goes out; another bitmap of the same grid.
+        added: of the same grid, for the voxels that are added.
+        below: the level that the strided convolution makes.
         columns: of the rows that come in.
         expected_rows: of the two levels.
     """
 
     def __init__(
-        self, block: Block, here: Level, grown: Level, dtype: torch.dtype, *, columns: int,
-        expected_rows: tuple[int, int],
+        self, block: Block, after: SparseConv3d, here: Level, added: Level, below: Level,
+        dtype: torch.dtype, *, columns: int, expected_rows: tuple[int, int],
     ):  # fmt: skip
         conv = block.conv
-        self.here, self.grown, self.columns = here, grown, columns
+        self.here, self.added, self.below, self.columns = here, added, below, columns
         self.kernel_size, self.threshold = conv.kernel_size, conv.threshold
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
+        self.after = after
+        self.below_table = make_table(below, after.kernel_size)
         self.branch = []
         width = columns
         importance = Block(conv.importance, None, False)
@@ -56,16 +66,22 @@ class PlannedFocal:
             width = made.out_channels
         self.logits = self.branch[-1].out
         """(capacity, PITCH): of the last frame."""
-        # Of the gate: who chose a voxel is among its neighbours.
-        self.seen = here.submanifold(self.kernel_size) if self.by_neighbours else None
-        self.table = make_table(grown, self.kernel_size)
-        self.conv = PlannedConvolution(
-            conv.weight.detach(), conv.bias, block.norm, grown, self.table, dtype,
-            columns=columns, relu=block.relu, expected_rows=expected_rows[1],
+        self.seen = here.submanifold(self.kernel_size)
+        self.added_table = make_table(added, self.kernel_size)
+        self.old, self.new = (
+            PlannedConvolution(
+                conv.weight.detach(), conv.bias, block.norm, sites, table, dtype,
+                columns=columns, relu=block.relu, expected_rows=rows,
+            )
+            for sites, table, rows in zip(
+                (here, added), (self.seen, self.added_table), expected_rows, strict=True
+            )
         )  # fmt: skip
-        batch_size, device = here.bitmap.batch_size, here.coordinates.device
+        self.rows = torch.cat([self.old.out, self.new.out])
+        self.old.out, self.new.out = self.rows.split([here.capacity, added.capacity])
         self.keys = self.counts = self.cuts = None
         if conv.top_k:
+            batch_size, device = here.bitmap.batch_size, here.coordinates.device
             eights = -(-here.capacity // 8) * 8
             self.keys = torch.zeros(eights, dtype=torch.int16, device=device)
             self.counts = torch.zeros(batch_size, KEYS, dtype=torch.int32, device=device)
@@ -73,24 +89,51 @@ class PlannedFocal:
         defines = dict(
             zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
             TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16),
+            **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
         )  # fmt: skip
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
         self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
-        self._mark_chosen = Kernel(SOURCE, "mark_chosen", "PPPiPfPiiii", defines)
+        self._mark_chosen = Kernel(
+            SOURCE, "mark_chosen", "PPPiPf" + "PPPiP" + "iiii" + "P" + "i" * 10, defines
+        )
+        self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
+        self._fill_grown = Kernel(
+            SOURCE, "fill_grown", "PPi" + "PPi" + "PPi" + "i" * 11 + "PiPi", defines
+        )
         self._gate = Kernel(SOURCE, "gate", "PPPiPfPiiiPi", defines)
 
     @property
     def out_channels(self) -> int:
-        return self.conv.out_channels
+        return self.old.out_channels
 
     @property
     def channels(self) -> int:
-        return self.conv.channels
+        return self.old.channels
 
     @property
-    def _rows(self) -> tuple[Tensor, Tensor, Tensor, int]:
+    def coordinates(self) -> Tensor:
+        """(V, 4) of the grown grid, in the order of its rows; waits for the GPU."""
+        parts = [level.coordinates[: int(level.count)] for level in (self.here, self.added)]
+        return torch.cat(parts)
+
+    @property
+    def _given(self) -> tuple[Tensor, Tensor, Tensor, int, Tensor | None, float]:
         here = self.here
-        return self.logits, here.coordinates, here.count, here.capacity
+        return (
+            self.logits, here.coordinates, here.count, here.capacity, self.cuts, self.threshold
+        )
+
+    @property
+    def _device(self) -> int:
+        return self.here.bitmap.device.index
+
+    def keep(self) -> None:
+        """What needs no choice: nothing is added yet, and what old voxels mark below."""
+        self.added.bitmap.totals.zero_()
+        after = self.after
+        self.below.bitmap.mark_windows(
+            self.here.bitmap, after.kernel_size, after.stride, after.padding, after.dilation
+        )
 
     def choose(self, features: Tensor) -> None:
         """The logits and, with top-k, where each frame's foreground ends."""
@@ -98,50 +141,74 @@ class PlannedFocal:
             features = convolution(features)
         if self.keys is None:
             return
-        device = self.here.bitmap.device.index
         self._list_keys(
-            (blocks(self.here.capacity),), THREADS, *self._rows, self.keys, self.counts,
-            device=device,
+            (blocks(self.here.capacity),), THREADS, *self._given[:4], self.keys, self.counts,
+            device=self._device,
         )  # fmt: skip
         self._find_cuts(
             (len(self.cuts),), CUT_THREADS, self.keys, self.counts, self.threshold, self.cuts,
-            device=device,
+            device=self._device,
         )  # fmt: skip
-
-    def keep(self) -> None:
-        """Marks the old voxels in the grown level, whose bits are clear before; needs no choice."""
-        self.grown.bitmap.mark(self.here.coordinates, self.here.count)
 
     def mark(self) -> None:
-        """Marks the chosen neighbours in the grown level."""
-        bitmap = self.grown.bitmap
+        """Marks the chosen neighbours, and below the cells that see them."""
+        old, added, below = (level.bitmap for level in (self.here, self.added, self.below))
+        after = self.after
         self._mark_chosen(
-            (blocks(self.here.capacity, THREADS // 32 * ROWS_OF_WARP),), THREADS, *self._rows,
-            self.cuts, self.threshold, bitmap.words, *bitmap.dimensions,
-            device=bitmap.device.index,
+            (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
+            added.words, added.listed, len(added.listed), added.totals, *added.dimensions,
+            below.words, *below.dimensions, *after.stride, *after.padding, device=self._device,
         )  # fmt: skip
-        if self.counts is not None:
-            self.counts.zero_()  # for the next frame
 
-    def gate(self, features: Tensor) -> None:
-        """Multiplies the features by the gates, in place."""
-        if not (self.by_own or self.by_neighbours):
-            return
-        table = self.seen.table if self.seen else None
-        self._gate(
-            (blocks(self.here.capacity, GATE_ROWS),), GATE_ROWS, *self._rows, self.cuts,
-            self.threshold, table, table.stride(0) if self.seen else 0, int(self.by_neighbours),
-            int(self.by_own), features, self.columns, device=self.here.bitmap.device.index,
+    def number(self) -> None:
+        """Rows and coordinates of the added voxels."""
+        added = self.added
+        bitmap = added.bitmap
+        self._number_added(
+            (blocks(len(bitmap.listed)),), THREADS, bitmap.words, bitmap.rank, bitmap.listed,
+            len(bitmap.listed), bitmap.totals, added.coordinates, added.capacity,
+            *bitmap.shape[:2], bitmap.line_words, device=self._device,
         )  # fmt: skip
 
     def fill(self) -> None:
-        """The grown sites' table of old rows."""
+        """The added voxels' table of old rows."""
         padding = tuple(size // 2 for size in self.kernel_size)
         self.here.bitmap.fill_table(
-            self.grown.coordinates, self.grown.count, self.table.table, self.table.masks,
-            self.kernel_size, ONE, padding, ONE, self.here.capacity,
+            self.added.coordinates, self.added.count, self.added_table.table,
+            self.added_table.masks, self.kernel_size, ONE, padding, ONE, self.here.capacity,
         )  # fmt: skip
 
-    def convolve(self, features: Tensor) -> Tensor:
-        """Rows of the grown level."""
-        return self.conv(features)
+    def fill_below(self) -> None:
+        """The strided convolution's table of grown rows."""
+        here, added, below, table = self.here, self.added, self.below, self.below_table
+        self._fill_grown(
+            (blocks(below.capacity, TABLE_THREADS),), TABLE_THREADS, below.coordinates,
+            below.count, below.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
+            added.bitmap.words, added.bitmap.rank, added.capacity, here.capacity,
+            *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
+            table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
+        )  # fmt: skip
+
+    def gate(self, features: Tensor) -> None:
+        """Multiplies the features by the gates, in place."""
+        if self.by_own or self.by_neighbours:
+            table = self.seen.table
+            self._gate(
+                (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
+                table.stride(0), int(self.by_neighbours), int(self.by_own), features,
+                self.columns, device=self._device,
+            )  # fmt: skip
+
+    def convolve_old(self, features: Tensor) -> None:
+        """The old voxels' rows of the result."""
+        self.old(features)
+
+    def convolve_added(self, features: Tensor) -> Tensor:
+        """The added voxels' rows; all rows of the result."""
+        self.new(features)
+        return self.rows
+
+    def forget(self) -> None:
+        """Makes ready for the next frame."""
+        if self.counts is not None:
+            self.counts.zero_()

@@ -11,6 +11,7 @@ from detector.ops.cuda_runtime import compile_source
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
 CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, BF16=0)
+FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
     ("ops/occupancy/occupancy.cu", {}),
@@ -24,8 +25,8 @@ SOURCES = [
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
     ),
     ("sparse/planned/planned.cu", dict(BF16=0)),
-    ("sparse/planned/focal.cu", dict(KZ=3, KY=3, KX=3, PITCH=32, TOP_K=1, BF16=0)),
-    ("sparse/planned/focal.cu", dict(KZ=5, KY=5, KX=5, PITCH=128, TOP_K=0, BF16=1)),
+    ("sparse/planned/focal.cu", dict(FOCAL, PITCH=32, TOP_K=1, BF16=0)),
+    ("sparse/planned/focal.cu", dict(FOCAL, KX=5, NY=1, PITCH=64, TOP_K=0, BF16=1)),
 ]
 
 
