@@ -8,13 +8,18 @@ suppression on all candidates. What a graph has no room for is an OverflowError.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from detector.ops.boxes.gpu import kept_in_order
+from detector.models.backbones import SparseEncoder
+from detector.models.flips import FLIPS, mean_maps
+from detector.models.heads import TaskMaps
+from detector.ops.boxes.gpu import kept_apart, kept_in_order
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS
 from detector.records import Batch, Detections
@@ -37,16 +42,18 @@ class GraphedDetector:
         dtype: of features and weights, float16 or bfloat16.
 
     Raises:
-        ValueError: a model that can't be captured: focal stages, test-time flips, other than box
-            suppression.
+        ValueError: a model that can't be captured: one without a sparse encoder of voxels, such as
+            pillars, or with layers that have no kernels in `dtype`.
     """
 
     def __init__(
-        self, model: nn.Module, batch_size: int = 1, most_points: int = 200_000,
+        self, model: nn.Module, batch_size: int = 1, most_points: int = 400_000,
         most_voxels: int | None = None, dtype: torch.dtype = torch.float16,
     ):  # fmt: skip
-        if model.double_flip or model.head.keep_options.get("nms_radius_m") is not None:
-            raise ValueError("flips and suppression by distance can't be captured in a graph yet")
+        if not isinstance(model.backbone, SparseEncoder):
+            raise ValueError(
+                f"a graph needs a sparse encoder of voxels, not a {type(model.backbone).__name__}"
+            )
         if most_voxels is None:
             most_voxels = batch_size * (model.encoder.max_voxels[1] or 150_000)
         self.model, self.batch_size, self.dtype = model, batch_size, dtype
@@ -67,6 +74,11 @@ class GraphedDetector:
         self.map = torch.zeros(
             batch_size, rows, columns, self.out_channels, layers, dtype=dtype, device=device
         )
+        radius = model.head.keep_options["nms_radius_m"]
+        self.radius_m = (
+            None if radius is None
+            else torch.tensor(radius, dtype=torch.float64, device=device)
+        )  # fmt: skip
         self._to_map = Kernel(
             SOURCE, "to_map", "PPiiPiiiiP", dict(BF16=int(dtype == torch.bfloat16))
         )
@@ -92,6 +104,11 @@ class GraphedDetector:
             raise ValueError(
                 f"the graph takes batches of {self.batch_size}, got {batch.batch_size}"
             )
+        if batch.points.shape[1] != self.voxelizer.points.shape[1]:
+            raise ValueError(
+                f"points have {batch.points.shape[1]} columns, the graph takes "
+                f"{self.voxelizer.points.shape[1]}"
+            )
         self.voxelizer.load(batch.points, batch.frame_of_point if self.batch_size > 1 else None)
         self.graph.replay()
         boxes, scores, labels, keep = self.out
@@ -108,6 +125,17 @@ class GraphedDetector:
         return found
 
     def _run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        maps, occupied = self._maps()
+        if self.model.double_flip:
+            seen = [(FLIPS[0], maps)]
+            for before, signs in pairwise(FLIPS):
+                self._mirror([a * b for a, b in zip(before, signs, strict=True)])
+                seen.append((signs, self._maps()[0]))
+            maps = mean_maps(seen)
+        return self._kept(self.model.head.decode(maps), occupied)
+
+    def _maps(self) -> tuple[list[TaskMaps], Tensor]:
+        """The head's maps of the voxelizer's points; (B,) bool, which frames have a voxel."""
         occupied = self._voxels()
         rows = self.plan.from_rows()
         last = self.plan.out_level
@@ -119,8 +147,15 @@ class GraphedDetector:
             device=self.device.index,
         )  # fmt: skip
         bev = self.map.flatten(3).permute(0, 3, 1, 2)                           # (B, C * Z, Y, X)
-        candidates = self.model.head.decode(self.head(self.bev(bev)))
-        return self._kept(candidates, occupied)
+        return self.head(self.bev(bev)), occupied
+
+    def _mirror(self, signs: Sequence[int]) -> None:
+        """Turns the points, as `detector.models.flips.flipped` does, in place: the next frame's
+        overwrite them."""
+        for columns in [(0, 1), *filter(None, [self.model.velocity_columns])]:
+            for column, sign in zip(columns, signs, strict=True):
+                if sign < 0:
+                    self.voxelizer.points[:, column].neg_()
 
     def _voxels(self) -> Tensor:
         """Fills the plan's rows; (B,) bool, which frames have a voxel."""
@@ -145,7 +180,7 @@ class GraphedDetector:
         strong &= found.boxes.isfinite().all(2)
         order = torch.argsort(torch.where(strong, -scores, 1.0), dim=1, stable=True)
         keep = [
-            kept_in_order(boxes[:, :7], places, options["nms_iou"], labels, ~good[places])
+            self._survivors(boxes, labels, places, ~good[places])
             for boxes, labels, places, good in zip(
                 found.boxes, found.labels, order, strong, strict=True
             )
@@ -155,6 +190,12 @@ class GraphedDetector:
             found.boxes.gather(1, columns), scores.gather(1, order),
             found.labels.gather(1, order), torch.stack(keep),
         )  # fmt: skip
+
+    def _survivors(self, boxes: Tensor, labels: Tensor, order: Tensor, skip: Tensor) -> Tensor:
+        if self.radius_m is not None:
+            return kept_apart(boxes, order, self.radius_m[labels], labels, skip)
+        iou = self.model.head.keep_options["nms_iou"]
+        return kept_in_order(boxes[:, :7], order, iou, labels, skip)
 
 
 def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
