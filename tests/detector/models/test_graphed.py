@@ -90,6 +90,24 @@ def test_an_empty_frame_finds_nothing_and_too_many_points_are_refused():
         graphed.predict(collate([many]).to("cuda"))
 
 
+def test_prediction_takes_the_graph_where_it_can():
+    from detector.inference import predictor
+
+    model = model_of(**VARIANTS["focal"])
+    sample = ToyDataset()[3]
+    batch = collate([sample]).to("cuda")
+    (found,), (true,) = predictor(model)(batch), model.predict(batch)
+    assert found.boxes.data_ptr() != true.boxes.data_ptr()
+    assert share_found(true, found) > 0.8
+    assert predictor(model, cuda_graph=False) == model.predict
+    many = sample.replace(points=np.tile(sample.points, (2000, 1)))
+    batch = collate([many]).to("cuda")
+    with pytest.warns(UserWarning, match="ran without the CUDA graph: .* points came in"):
+        (found,) = predictor(model, cuda_graph=True)(batch)
+    (true,) = model.predict(batch)
+    assert torch.equal(found.boxes, true.boxes)
+
+
 def test_pillars_are_refused():
     from detector.models.graphed import GraphedDetector
 
