@@ -12,7 +12,7 @@ from detector.benchmarks.frames import Workload
 from detector.benchmarks.rows import Row, batches, guarded
 from detector.benchmarks.timing import Ceilings, Time, busy_time, gpu_time, tf32_products
 from detector.ops.occupancy import Occupancy
-from detector.ops.occupancy.gpu import ONE, Bitmap, new_table
+from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
 from detector.ops.sparse_conv import sparse_conv
 from detector.sparse import SubMConv3d
 
@@ -82,12 +82,13 @@ def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Ro
     shape, voxels = workload.spatial_shape, len(coordinates)
     what = f"map of 3x3x3 neighbours, {voxels} voxels"
     floor = (coordinates.numel() + 27 * voxels) * 4 / ceilings.bytes_per_ms
-    bitmap = Bitmap(shape, 1, coordinates.device, voxels)
+    bits = Bits([shape], 1, coordinates.device)
+    bitmap = Bitmap(shape, 1, coordinates.device, voxels, bits.parts[0])
     emitted = torch.empty_like(coordinates)
     table, masks = new_table(27, voxels, coordinates.device)
 
     def run():
-        bitmap.cleared.zero_()
+        bits.clear()
         bitmap.mark(coordinates)
         bitmap.scan(emitted)
         bitmap.fill_table(emitted, bitmap.count, table, masks, (3, 3, 3), ONE, ONE, ONE)

@@ -12,6 +12,8 @@ from torch import Tensor
 from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
 
 CONV = Path(__file__).with_name("conv.cu")
+CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
+CONV_SM90_RING = Path(__file__).with_name("conv_sm90_ring.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -21,6 +23,7 @@ BARRIER_BYTES = 8
 QUEUE_BYTES = 2048
 ROWS_PER_TURN = 128
 HEAVY = 3
+MOST_STAGES = 24
 FEW_ROWS, MANY_ROWS = 30_000, 60_000
 
 
@@ -80,7 +83,7 @@ class Convolution:
         scale: Tensor | None = None,
     ) -> Tensor:
         """Weights (K, in, out) in the kernel's order; where they have fewer channels than the
-        kernel, zeros fill up.
+        kernel, zeros fill up. The kernel counts in their memory: one stream at a time may use it.
 
         Args:
             turned: the given weights are (K, out, in).
@@ -108,8 +111,14 @@ class Convolution:
         bias: Tensor | None = None,
         residual: Tensor | None = None,
         relu: bool = False,
+        overlap: bool = False,
     ) -> None:
-        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity)."""
+        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity).
+
+        Args:
+            overlap: may start before the kernel ahead of it has ended; the packed weights are
+                older than that.
+        """
         if capacity == 0:
             return
         columns = self.out_channels // self.tile
@@ -118,6 +127,7 @@ class Convolution:
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
             count, capacity, bias, residual, int(relu), out, device=self.device,
+            overlap=overlap,
         )  # fmt: skip
 
 
@@ -149,29 +159,41 @@ def best_convolution(
 @functools.cache
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
-    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2,
+    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
 
     Args:
         tile: output channels of a block.
-        tile_rows: rows of a warp, 16, 32 or 64.
+        tile_rows: rows of a warp, 16, 32 or 64; in `conv_sm90.cu`, of four warps, 64; in
+            `conv_sm90_ring.cu`, of a block, 16 a warp.
         warps: of a block.
         resident: blocks on a multiprocessor.
         depth: steps whose features are on their way or in use.
+        source: one of the three; the last two need a Hopper GPU.
     """
     weight_bytes = _weight_bytes(in_channels, tile, offsets)
     steps = -(-offsets // max(1, 16 // in_channels))
     defines = dict(
-        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, NB=tile_rows // 8,
-        WARPS=warps, RESIDENT=resident, DEPTH=depth, BF16=int(dtype == torch.bfloat16),
+        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
+        DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
     shared = weight_bytes + steps * BARRIER_BYTES
+    if source == CONV:
+        defines |= dict(NB=tile_rows // 8, WARPS=warps)
+    else:
+        defines["GROUPS_OF_WARPS"] = warps // 4
+    if source == CONV_SM90_RING:
+        step_bytes = tile // 16 * max(1, min(in_channels, 64) // 16) * FRAGMENT_BYTES
+        room = (shared_memory_limit(device) - 2048) // resident
+        defines["STAGES"] = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
+        shared = defines["STAGES"] * (step_bytes + 2 * BARRIER_BYTES)
+    exact = source != CONV
     return Convolution(
-        convolve=Kernel(CONV, "convolve", "PPPiPPiPPiP", defines, shared),
-        pack=Kernel(CONV, "pack", "PiiiPiiP", defines),
+        convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=exact),
+        pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
-        packed_words=out_channels // tile * weight_bytes // 4,
+        packed_words=out_channels // tile * (weight_bytes // 4 + 2),  # and two counters
         in_channels=in_channels, out_channels=out_channels, device=device,
     )  # fmt: skip
 

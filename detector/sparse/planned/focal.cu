@@ -11,20 +11,14 @@
 //   BF16         1: bfloat16, 0: float16
 //   NZ, NY, NX   the kernel of the strided convolution that follows
 
-typedef unsigned int u32;
-typedef unsigned short u16;
+#include "../../ops/device.cuh"
+#include "../../ops/occupancy/bits.cuh"
 
 #define OFFSETS (KZ * KY * KX)
 #define CENTRE (OFFSETS / 2)
 #define OWN (OFFSETS - 1)
 #define FULL 0xffffffffu
 #define ROWS_OF_WARP 8
-
-struct Grid { int Z, Y, X, W; };  // W words of 32 cells a line
-
-__device__ __forceinline__ long long line_of(Grid g, int b, int z, int y) {
-  return ((long long)(b * g.Z + z) * g.Y + y) * g.W;
-}
 
 #if BF16
 __device__ __forceinline__ float to_float(u16 v) { return __uint_as_float((u32)v << 16); }
@@ -78,6 +72,8 @@ __device__ __forceinline__ u16 logit_of(const u16* row, int k) { return row[k - 
 
 extern "C" __global__ void __launch_bounds__(256) list_keys(
     const u16* logits, const int4* coordinates, const int* count, int capacity, u16* keys, u32* counts) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   __shared__ u32 mine[256];
   int n = min(*count, capacity), first = blockIdx.x * 256, row = first + threadIdx.x;
   if (first >= n) return;
@@ -122,6 +118,8 @@ __device__ Place find_from_top(const u32* counts, int wanted, int* parts, Place*
 
 extern "C" __global__ void __launch_bounds__(CUT_THREADS) find_cuts(
     const u16* keys, const u32* counts, double share, Cut* cuts) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   __shared__ int parts[CUT_THREADS / 32], totals[2];
   __shared__ u32 bins[256];
   __shared__ Place place[2];
@@ -204,8 +202,10 @@ __device__ __forceinline__ Eight eight_rows(
 // added_totals: [voxels, words that hold any], 0 before.
 extern "C" __global__ void mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
-    const u32* old, u32* added, int* listed, int listed_capacity, int* added_totals, int Z, int Y, int X, int W,
-    u32* below, int BZ, int BY, int BX, int BW, int sz, int sy, int sx, int pz, int py, int px) {
+    const u32* old, u32* added, u32* added_summary, int* listed, int listed_capacity, int* added_totals,
+    int Z, int Y, int X, int W, u32* below, u32* below_summary, int BZ, int BY, int BX, int BW, int sz, int sy, int sx, int pz, int py, int px) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
   Grid g{Z, Y, X, W}, under{BZ, BY, BX, BW};
@@ -220,12 +220,13 @@ extern "C" __global__ void mark_chosen(
       if (k >= OFFSETS || k == CENTRE || !(sigmoid(logit_of(its, k)) >= threshold)) continue;
       int z = z0 + k / (KY * KX) - KZ / 2, y = y0 + k / KX % KY - KY / 2, x = x0 + k % KX - KX / 2;
       if (z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
-      long long word = line_of(g, b, z, y) + (x >> 5);
+      long long word = (long long)line_of(g, b, z, y) * W + (x >> 5);
       u32 bit = 1u << (x & 31);
       if ((old[word] | added[word]) & bit) continue;
       u32 before = atomicOr(&added[word], bit);
       if (before & bit) continue;
       if (!before) {
+        set_summary(added_summary, word);
         int place = atomicAdd(&added_totals[1], 1);
         if (place < listed_capacity) listed[place] = (int)word;
       }
@@ -234,9 +235,9 @@ extern "C" __global__ void mark_chosen(
         int bz = z + pz - o / (NY * NX), by = y + py - o / NX % NY, bx = x + px - o % NX;
         if (bz < 0 || bz % sz || (bz /= sz) >= BZ || by < 0 || by % sy || (by /= sy) >= BY || bx < 0 ||
             bx % sx || (bx /= sx) >= BX) continue;
-        u32* its_word = below + line_of(under, b, bz, by) + (bx >> 5);
+        long long its_word = (long long)line_of(under, b, bz, by) * BW + (bx >> 5);
         u32 its_bit = 1u << (bx & 31);
-        if (!(*its_word & its_bit)) atomicOr(its_word, its_bit);
+        if (!(below[its_word] & its_bit)) set_bits(below, below_summary, its_word, its_bit);
       }
     }
   }
@@ -247,6 +248,8 @@ extern "C" __global__ void mark_chosen(
 extern "C" __global__ void number_added(
     const u32* added, int* rank, const int* listed, int listed_capacity, int* added_totals, int4* coordinates,
     int capacity, int Z, int Y, int W) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x, words = added_totals[1];
   // Words that were not listed hold a voxel each at least: enough to be over the capacity.
   if (i == 0 && words > listed_capacity) atomicAdd(&added_totals[0], words - listed_capacity);
@@ -265,6 +268,8 @@ extern "C" __global__ void fill_grown(
     const int4* sites, const int* count, int capacity, const u32* old, const int* old_rank, int most_old,
     const u32* added, const int* added_rank, int most_added, int base, int Z, int Y, int X, int W,
     int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;
@@ -277,7 +282,7 @@ extern "C" __global__ void fill_grown(
   for (int line = 0; line < NZ * NY; line++) {
     int z = z0 + line / NY, y = y0 + line % NY;
     bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
-    long long start = line_of(g, c.x, z, y);
+    long long start = (long long)line_of(g, c.x, z, y) * W;
 #pragma unroll
     for (int d = 0; d < NX; d++) {
       const int k = line * NX + d;
@@ -310,6 +315,8 @@ extern "C" __global__ void fill_grown(
 extern "C" __global__ void __launch_bounds__(256) gate(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const int* table, int pitch, int by_neighbours, int by_own, u16* features, int columns) {
+  LET_LATER_START();
+  WAIT_FOR_EARLIER();
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
   float factor = 1.f;  // of this lane's row

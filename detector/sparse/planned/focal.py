@@ -94,7 +94,7 @@ class PlannedFocal:
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
         self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
         self._mark_chosen = Kernel(
-            SOURCE, "mark_chosen", "PPPiPf" + "PPPiP" + "iiii" + "P" + "i" * 10, defines
+            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii" + "PP" + "i" * 10, defines
         )
         self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
         self._fill_grown = Kernel(
@@ -143,11 +143,11 @@ class PlannedFocal:
             return
         self._list_keys(
             (blocks(self.here.capacity),), THREADS, *self._given[:4], self.keys, self.counts,
-            device=self._device,
+            device=self._device, overlap=True,
         )  # fmt: skip
         self._find_cuts(
             (len(self.cuts),), CUT_THREADS, self.keys, self.counts, self.threshold, self.cuts,
-            device=self._device,
+            device=self._device, overlap=True,
         )  # fmt: skip
 
     def mark(self) -> None:
@@ -156,8 +156,9 @@ class PlannedFocal:
         after = self.after
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
-            added.words, added.listed, len(added.listed), added.totals, *added.dimensions,
-            below.words, *below.dimensions, *after.stride, *after.padding, device=self._device,
+            added.words, added.summary, added.listed, len(added.listed), added.totals,
+            *added.dimensions, below.words, below.summary, *below.dimensions, *after.stride,
+            *after.padding, device=self._device, overlap=True,
         )  # fmt: skip
 
     def number(self) -> None:
@@ -167,7 +168,7 @@ class PlannedFocal:
         self._number_added(
             (blocks(len(bitmap.listed)),), THREADS, bitmap.words, bitmap.rank, bitmap.listed,
             len(bitmap.listed), bitmap.totals, added.coordinates, added.capacity,
-            *bitmap.shape[:2], bitmap.line_words, device=self._device,
+            *bitmap.shape[:2], bitmap.line_words, device=self._device, overlap=True,
         )  # fmt: skip
 
     def fill(self) -> None:
@@ -187,6 +188,7 @@ class PlannedFocal:
             added.bitmap.words, added.bitmap.rank, added.capacity, here.capacity,
             *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
             table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
+            overlap=True,
         )  # fmt: skip
 
     def gate(self, features: Tensor) -> None:
@@ -196,7 +198,7 @@ class PlannedFocal:
             self._gate(
                 (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
                 table.stride(0), int(self.by_neighbours), int(self.by_own), features,
-                self.columns, device=self._device,
+                self.columns, device=self._device, overlap=True,
             )  # fmt: skip
 
     def convolve_old(self, features: Tensor) -> None:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.gpu
 TOLERANCE = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 2e-6, torch.float64: 1e-12}
 """Relative; half the spacing of numbers times the rounding of inputs and result. float32 without
 TF32."""
+WARPGROUPS = ("c_in", "c_out", "tile", "offsets", "warps", "resident", "depth", "ring")
 CHANNELS = [(4, 16), (5, 16), (16, 32), (32, 64), (64, 64), (128, 128), (27, 27), (3, 5), (130, 17)]
 
 
@@ -155,6 +156,53 @@ def test_every_way_to_divide_the_work_gives_the_same_sums():
         out = torch.full_like(x, torch.nan)
         kernels(x, kernels.packed(weight), table, tile_masks(table), count, rows, out)
         assert relative(out, true) < 1e-3
+
+
+@pytest.mark.parametrize(WARPGROUPS, [
+    (64, 64, 64, 27, 12, 1, 3, False), (64, 64, 32, 27, 16, 1, 2, False),
+    (64, 64, 32, 27, 8, 2, 3, False), (4, 16, 16, 27, 8, 2, 3, False),
+    (8, 32, 32, 27, 8, 2, 2, False), (16, 16, 16, 125, 4, 1, 6, False),
+    (32, 64, 64, 27, 8, 1, 4, False), (64, 128, 128, 3, 8, 1, 2, False),
+    (128, 128, 32, 27, 12, 1, 3, False), (128, 128, 64, 3, 8, 1, 3, False),
+    (128, 128, 128, 27, 8, 1, 2, True), (128, 128, 64, 27, 12, 1, 2, True),
+    (64, 128, 128, 27, 12, 1, 2, True), (64, 64, 64, 125, 16, 1, 2, True),
+    (4, 16, 16, 27, 4, 1, 3, True),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_warpgroups(c_in, c_out, tile, offsets, warps, resident, depth, ring, dtype):
+    """Hopper's kernel with all that follows; tiles that see nothing, rows it may not write."""
+    from detector.ops.occupancy.gpu import tile_masks
+    from detector.ops.sparse_conv import tensor_cores
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    torch.manual_seed(0)
+    size = {3: (3, 1, 1), 27: 3, 125: 5}[offsets]
+    whole = scene(0.3).neighbours(size).table
+    source = tensor_cores.CONV_SM90_RING if ring else tensor_cores.CONV_SM90
+    rows = 16 * warps if ring else 64
+    for count in (1, 63, 64, 65, whole.shape[1]):
+        table = whole[:, :count].clone()
+        table[:, 130:300] = -1
+        x = torch.randn(whole.shape[1], c_in, device="cuda").to(dtype)
+        weight = torch.randn(offsets, c_in, c_out, device="cuda") / (offsets * c_in) ** 0.5
+        bias = torch.randn(c_out, device="cuda")
+        residual = torch.randn(count, c_out, device="cuda").to(dtype)
+        on_gpu = torch.tensor([count], dtype=torch.int32, device="cuda")
+        kernels = tensor_cores.convolution(
+            dtype, c_in, c_out, offsets, 0, tile, rows, warps, resident, depth, source
+        )
+        packed = kernels.packed(weight)
+        true = gathered.convolve(x.double(), weight.to(dtype).double(), table)
+        true = (true + bias.double() + residual.double()).relu()
+        for _ in range(2):  # the kernel leaves its counters as they were
+            out = torch.full((count + 70, c_out), torch.nan, device="cuda", dtype=dtype)
+            kernels(
+                x, packed, table, tile_masks(table), on_gpu, count + 70, out, bias=bias,
+                residual=residual, relu=True,
+            )  # fmt: skip
+            assert relative(out[:count], true) < TOLERANCE[dtype], count
+            assert out[count:].isnan().all()
 
 
 def test_a_thread_may_start_with_our_kernels():
