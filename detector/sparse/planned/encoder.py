@@ -238,6 +238,7 @@ class PlannedEncoder:
             numbered = tables.record_event()
             focal.fill()
         with torch.cuda.stream(index):
+            focal.mark_below(focal.added.bitmap)
             focal.below.bitmap.scan(focal.below.coordinates)
             index.wait_event(numbered)
             focal.fill_below()

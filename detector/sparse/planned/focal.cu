@@ -196,19 +196,18 @@ __device__ __forceinline__ Eight eight_rows(
   return e;
 }
 
-// Marks the neighbours that foreground voxels chose and that are not there yet: in `added`, of the
-// same grid, whose words that hold any are listed; and in the grid of the strided convolution that
-// follows, `below`, the cells whose windows hold them. A lane takes an offset.
+// Marks the neighbours that foreground voxels chose and that are not there yet in `added`, of the
+// same grid, and lists its words that hold any. A lane takes an offset.
 // added_totals: [voxels, words that hold any], 0 before.
 extern "C" __global__ void mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const u32* old, u32* added, u32* added_summary, int* listed, int listed_capacity, int* added_totals,
-    int Z, int Y, int X, int W, u32* below, u32* below_summary, int BZ, int BY, int BX, int BW, int sz, int sy, int sx, int pz, int py, int px) {
+    int Z, int Y, int X, int W) {
   LET_LATER_START();
   WAIT_FOR_EARLIER();
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
-  Grid g{Z, Y, X, W}, under{BZ, BY, BX, BW};
+  Grid g{Z, Y, X, W};
   for (u32 left = __ballot_sync(FULL, e.important); left; left &= left - 1) {
     int from = __ffs(left) - 1;
     int b = __shfl_sync(FULL, e.cell.x, from), z0 = __shfl_sync(FULL, e.cell.y, from);
@@ -217,28 +216,23 @@ extern "C" __global__ void mark_chosen(
 #pragma unroll
     for (int i = 0; i < OFFSETS; i += 32) {
       int k = i + lane;
-      if (k >= OFFSETS || k == CENTRE || !(sigmoid(logit_of(its, k)) >= threshold)) continue;
       int z = z0 + k / (KY * KX) - KZ / 2, y = y0 + k / KX % KY - KY / 2, x = x0 + k % KX - KX / 2;
-      if (z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
-      long long word = (long long)line_of(g, b, z, y) * W + (x >> 5);
-      u32 bit = 1u << (x & 31);
-      if ((old[word] | added[word]) & bit) continue;
-      u32 before = atomicOr(&added[word], bit);
-      if (before & bit) continue;
-      if (!before) {
-        set_summary(added_summary, word);
-        int place = atomicAdd(&added_totals[1], 1);
-        if (place < listed_capacity) listed[place] = (int)word;
+      bool first_of_word = false;
+      long long word = 0;
+      if (k < OFFSETS && k != CENTRE && sigmoid(logit_of(its, k)) >= threshold && z >= 0 && z < Z && y >= 0 &&
+          y < Y && x >= 0 && x < X) {
+        word = (long long)line_of(g, b, z, y) * W + (x >> 5);
+        u32 bit = 1u << (x & 31);
+        if (!((old[word] | added[word]) & bit)) first_of_word = !atomicOr(&added[word], bit);
       }
-#pragma unroll
-      for (int o = 0; o < NZ * NY * NX; o++) {
-        int bz = z + pz - o / (NY * NX), by = y + py - o / NX % NY, bx = x + px - o % NX;
-        if (bz < 0 || bz % sz || (bz /= sz) >= BZ || by < 0 || by % sy || (by /= sy) >= BY || bx < 0 ||
-            bx % sx || (bx /= sx) >= BX) continue;
-        long long its_word = (long long)line_of(under, b, bz, by) * BW + (bx >> 5);
-        u32 its_bit = 1u << (bx & 31);
-        if (!(below[its_word] & its_bit)) set_bits(below, below_summary, its_word, its_bit);
-      }
+      u32 firsts = __ballot_sync(FULL, first_of_word);
+      if (!firsts) continue;
+      int place = 0;
+      if (lane == 0) place = atomicAdd(&added_totals[1], __popc(firsts));
+      place = __shfl_sync(FULL, place, 0) + __popc(firsts & ((1u << lane) - 1));
+      if (!first_of_word) continue;
+      set_summary(added_summary, word);
+      if (place < listed_capacity) listed[place] = (int)word;
     }
   }
 }
@@ -262,8 +256,20 @@ extern "C" __global__ void number_added(
     if (row < capacity) coordinates[row] = make_int4(plane / Z, plane % Z, line % Y, word % W * 32 + __ffs(bits) - 1);
 }
 
-// The table of the strided convolution: as `fill_table` of occupancy.cu, but of old voxels, rows
-// from 0, and of added ones, rows from `base`.
+#define LINES (NZ * NY)
+
+// Words of a site's lines, and the rows before them; a line's cells lie in one word or two.
+struct Words { u32 bits[LINES], more[LINES]; int ahead[LINES], ahead_more[LINES]; };
+
+// Row of the cell at x, -1 where there is none; line i's first cell lies in word `word`.
+__device__ __forceinline__ int row_at(const Words& w, int i, int x, int word) {
+  bool near = x >> 5 == word;
+  u32 bits = near ? w.bits[i] : w.more[i], bit = 1u << (x & 31);
+  return bits & bit ? (near ? w.ahead[i] : w.ahead_more[i]) + __popc(bits & (bit - 1)) : -1;
+}
+
+// The table of the strided convolution: as `fill_table` of tables.cu, but of old voxels, rows
+// from 0, and of added ones, rows from `base`. NX is at most 32.
 extern "C" __global__ void fill_grown(
     const int4* sites, const int* count, int capacity, const u32* old, const int* old_rank, int most_old,
     const u32* added, const int* added_rank, int most_added, int base, int Z, int Y, int X, int W,
@@ -277,33 +283,41 @@ extern "C" __global__ void fill_grown(
   int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
   Grid g{Z, Y, X, W};
   int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  int word = min(max(x0, 0), X - 1) >> 5, other = min(max(x0 + NX - 1, 0), X - 1) >> 5;
+  Words was, came;
+#pragma unroll
+  for (int i = 0; i < LINES; i++) {
+    int z = z0 + i / NY, y = y0 + i % NY;
+    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y, both = ok && other != word;
+    long long line = (long long)line_of(g, c.x, z, y) * W;
+    was.bits[i] = ok ? old[line + word] : 0;
+    came.bits[i] = ok ? added[line + word] : 0;
+    was.more[i] = both ? old[line + other] : 0;
+    came.more[i] = both ? added[line + other] : 0;
+  }
+#pragma unroll
+  for (int i = 0; i < LINES; i++) {
+    long long line = (long long)line_of(g, c.x, z0 + i / NY, y0 + i % NY) * W;
+    was.ahead[i] = was.bits[i] ? old_rank[line + word] : 0;
+    came.ahead[i] = came.bits[i] ? added_rank[line + word] : 0;
+    was.ahead_more[i] = was.more[i] ? old_rank[line + other] : 0;
+    came.ahead_more[i] = came.more[i] ? added_rank[line + other] : 0;
+  }
   u32 mask = 0;
 #pragma unroll
-  for (int line = 0; line < NZ * NY; line++) {
-    int z = z0 + line / NY, y = y0 + line % NY;
-    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y;
-    long long start = (long long)line_of(g, c.x, z, y) * W;
-#pragma unroll
-    for (int d = 0; d < NX; d++) {
-      const int k = line * NX + d;
-      int x = x0 + d, row = -1;
-      if (ok && x >= 0 && x < X) {
-        long long word = start + (x >> 5);
-        u32 bit = 1u << (x & 31), there = old[word], more = added[word];
-        if (there & bit) {
-          row = old_rank[word] + __popc(there & (bit - 1));
-          if (row >= most_old) row = -1;
-        } else if (more & bit) {
-          row = added_rank[word] + __popc(more & (bit - 1));
-          row = row < most_added ? row + base : -1;
-        }
-      }
-      if (alive) table[(long long)k * pitch + o] = row;
-      if (__any_sync(FULL, row >= 0)) mask |= 1u << (k & 31);
-      if ((k & 31) == 31 || k == NZ * NY * NX - 1) {
-        if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
-        mask = 0;
-      }
+  for (int k = 0; k < LINES * NX; k++) {
+    int x = x0 + k % NX, row = -1;
+    if (x >= 0 && x < X) {
+      row = row_at(was, k / NX, x, word);
+      if (row >= most_old) row = -1;
+      int new_row = row_at(came, k / NX, x, word);
+      if (new_row >= 0 && new_row < most_added) row = new_row + base;
+    }
+    if (alive) table[(long long)k * pitch + o] = row;
+    if (__any_sync(FULL, row >= 0)) mask |= 1u << (k & 31);
+    if ((k & 31) == 31 || k == LINES * NX - 1) {
+      if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+      mask = 0;
     }
   }
 }

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import ONE, TABLE_THREADS, THREADS, blocks
+from detector.ops.occupancy.gpu import ONE, TABLE_THREADS, THREADS, Bitmap, blocks
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.levels import Level, make_table
@@ -30,8 +30,8 @@ KEYS = 256
 
 class PlannedFocal:
     """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
-    `convolve_old`, on another `mark`, `number` and, when the level below was scanned,
-    `fill_below`; `convolve_added` when both are done.
+    `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` when both are done. Of
+    what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
 
     Args:
         block: a `FocalConv3d` with what follows it.
@@ -94,7 +94,7 @@ class PlannedFocal:
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
         self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
         self._mark_chosen = Kernel(
-            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii" + "PP" + "i" * 10, defines
+            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii", defines
         )
         self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
         self._fill_grown = Kernel(
@@ -130,10 +130,7 @@ class PlannedFocal:
     def keep(self) -> None:
         """What needs no choice: nothing is added yet, and what old voxels mark below."""
         self.added.bitmap.totals.zero_()
-        after = self.after
-        self.below.bitmap.mark_windows(
-            self.here.bitmap, after.kernel_size, after.stride, after.padding, after.dilation
-        )
+        self.mark_below(self.here.bitmap)
 
     def choose(self, features: Tensor) -> None:
         """The logits and, with top-k, where each frame's foreground ends."""
@@ -151,15 +148,20 @@ class PlannedFocal:
         )  # fmt: skip
 
     def mark(self) -> None:
-        """Marks the chosen neighbours, and below the cells that see them."""
-        old, added, below = (level.bitmap for level in (self.here, self.added, self.below))
-        after = self.after
+        """Marks the chosen neighbours."""
+        old, added = self.here.bitmap, self.added.bitmap
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
             added.words, added.summary, added.listed, len(added.listed), added.totals,
-            *added.dimensions, below.words, below.summary, *below.dimensions, *after.stride,
-            *after.padding, device=self._device, overlap=True,
+            *added.dimensions, device=self._device, overlap=True,
         )  # fmt: skip
+
+    def mark_below(self, bitmap: Bitmap) -> None:
+        """Marks the cells below that see a voxel of `here` or of `added`."""
+        after = self.after
+        self.below.bitmap.mark_windows(
+            bitmap, after.kernel_size, after.stride, after.padding, after.dilation
+        )
 
     def number(self) -> None:
         """Rows and coordinates of the added voxels."""
