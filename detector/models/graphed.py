@@ -37,7 +37,7 @@ class GraphedDetector:
     Args:
         model: in evaluation mode, on a GPU.
         batch_size: frames of a batch.
-        most_points: points of a batch there is room for.
+        most_points: points of a batch there is room for; None takes what so many voxels may hold.
         most_voxels: voxels of a batch there is room for; None takes the model's own limit.
         dtype: of features and weights, float16 or bfloat16.
 
@@ -47,7 +47,7 @@ class GraphedDetector:
     """
 
     def __init__(
-        self, model: nn.Module, batch_size: int = 1, most_points: int = 400_000,
+        self, model: nn.Module, batch_size: int = 1, most_points: int | None = None,
         most_voxels: int | None = None, dtype: torch.dtype = torch.float16,
     ):  # fmt: skip
         if not isinstance(model.backbone, SparseEncoder):
@@ -56,6 +56,8 @@ class GraphedDetector:
             )
         if most_voxels is None:
             most_voxels = batch_size * (model.encoder.max_voxels[1] or 150_000)
+        if most_points is None:
+            most_points = max(200_000 * batch_size, 4 * most_voxels)
         self.model, self.batch_size, self.dtype = model, batch_size, dtype
         encoder = model.encoder
         self.plan = PlannedEncoder(
@@ -111,18 +113,18 @@ class GraphedDetector:
             )
         self.voxelizer.load(batch.points, batch.frame_of_point if self.batch_size > 1 else None)
         self.graph.replay()
-        boxes, scores, labels, keep = self.out
+        boxes, scores, labels, numbers = self.out
         # The one wait of a batch: how many there are decides the results' sizes.
-        places = keep.nonzero()
-        self.plan.check_capacity()
-        most = self.model.head.keep_options["max_detections"]
-        found = []
-        for frame, frame_id in enumerate(batch.frame_ids):
-            mine = places[places[:, 0] == frame, 1][:most]
-            found.append(
-                Detections(frame_id, boxes[frame, mine], scores[frame, mine], labels[frame, mine])
-            )
-        return found
+        found = numbers.tolist()
+        counts, voxels = found[: self.batch_size], found[self.batch_size :]
+        levels = self.plan.levels.levels
+        if any(n > level.capacity for n, level in zip(voxels, levels, strict=True)):
+            self.plan.check_capacity()
+        boxes, scores, labels = boxes.clone(), scores.clone(), labels.clone()
+        return [
+            Detections(frame_id, boxes[frame, :n], scores[frame, :n], labels[frame, :n])
+            for frame, (frame_id, n) in enumerate(zip(batch.frame_ids, counts, strict=True))
+        ]
 
     def _run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         maps, occupied = self._maps()
@@ -173,7 +175,8 @@ class GraphedDetector:
         return ((first.coordinates[:, 0] == frames[:, None]) & real).any(1)
 
     def _kept(self, found, occupied: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Candidates of each frame, best first, and which of them remain."""
+        """Boxes of each frame that remain, best first, and numbers: how many, and the plan's voxels
+        of each level."""
         options = self.model.head.keep_options
         scores = torch.where(occupied[:, None], found.scores, 0.0)
         strong = (scores >= options["score_threshold"]) & (scores > 0)
@@ -185,10 +188,15 @@ class GraphedDetector:
                 found.boxes, found.labels, order, strong, strict=True
             )
         ]
+        # The kept ones first, in their order, as many as may be.
+        keep = torch.stack(keep)
+        place = torch.argsort((~keep).byte(), dim=1, stable=True)[:, : options["max_detections"]]
+        order = order.gather(1, place)
         columns = order[:, :, None].expand(-1, -1, found.boxes.shape[2])
+        counts = keep.sum(1).clamp(max=place.shape[1])
         return (
-            found.boxes.gather(1, columns), scores.gather(1, order),
-            found.labels.gather(1, order), torch.stack(keep),
+            found.boxes.gather(1, columns), scores.gather(1, order), found.labels.gather(1, order),
+            torch.cat([counts, self.plan.levels.most[:, 0]]),
         )  # fmt: skip
 
     def _survivors(self, boxes: Tensor, labels: Tensor, order: Tensor, skip: Tensor) -> Tensor:

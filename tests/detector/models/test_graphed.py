@@ -53,11 +53,11 @@ def device_of(model):
     return next(model.parameters()).device
 
 
-def share_found(some, others):
-    """Of some detections: how many have their like among others."""
-    near = torch.cdist(some.boxes[:, :3], others.boxes[:, :3]) < 0.1
-    near &= some.labels[:, None] == others.labels
-    near &= (some.scores[:, None] - others.scores).abs() < 0.05
+def share_found(some, others, best=50):
+    """Of the best of some detections: how many have their like among others."""
+    near = torch.cdist(some.boxes[:best, :3], others.boxes[:, :3]) < 0.1
+    near &= some.labels[:best, None] == others.labels
+    near &= (some.scores[:best, None] - others.scores).abs() < 0.05
     return float(near.any(1).float().mean())
 
 
@@ -72,9 +72,9 @@ def test_boxes_equal_the_eager_ones(variant):
         (found,), (true,) = graphed.predict(batch), model.predict(batch)
         assert found.frame_id == true.frame_id
         assert len(true) > 20
-        # What rounding makes appear or vanish, or a neighbour's equal, is little.
-        assert share_found(found, true) > 0.8
-        assert share_found(true, found) > 0.8
+        # What rounding makes appear or vanish is little, and below the best.
+        assert share_found(found, true) > 0.9
+        assert share_found(true, found) > 0.9
 
 
 def test_an_empty_frame_finds_nothing_and_too_many_points_are_refused():
@@ -99,7 +99,7 @@ def test_prediction_takes_the_graph_where_it_can():
     predict = predictor(model)
     assert predict != model.predict
     (found,), (true,) = predict(batch), model.predict(batch)
-    assert share_found(true, found) > 0.8
+    assert share_found(true, found) > 0.9
     assert predictor(model, cuda_graph=False) == model.predict
     many = sample.replace(points=np.tile(sample.points, (2000, 1)))
     batch = collate([many]).to("cuda")
