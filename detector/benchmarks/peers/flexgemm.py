@@ -1,6 +1,7 @@
 """FlexGEMM: functions on features and coordinates, Triton products, maps handed from call to call.
 
-Written against commit 6dd94a8, built from it for sm_90.
+Run as built from commit 6dd94a8 for sm_90: its maps on an H100. Its products try many Triton
+configurations on first use, which takes minutes.
 """
 
 from __future__ import annotations
