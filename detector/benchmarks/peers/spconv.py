@@ -1,6 +1,6 @@
 """spconv 2, and spconv-triton, which has the same interface.
 
-Run with the wheel spconv-cu126 2.3.8 on an H100. spconv-triton 1.0.0 tunes for minutes on first use.
+Run with the wheel spconv-cu126 2.3.8 on an H100; spconv-triton 1.0.0 tunes for minutes at first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Its own strided convolution has other output voxels, the cells of the input divided by the stride;
 so it is handed the true ones, which our index makes once for each input, outside the timing: that
-favours it. Written against the sources of 1.8.2, which could not be built here; not run.
+favours it. Written against the sources of 1.8.2, not run: its build takes hours of one core.
 """
 
 from __future__ import annotations
