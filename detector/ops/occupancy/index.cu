@@ -11,18 +11,7 @@
 // there are.
 
 #include "../device.cuh"
-
-struct Grid { int z, y, x, words; };  // cells along each axis, words a line
-
-__device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
-
-#define SPAN 1024  // words
-
-__device__ __forceinline__ void set_bits(u32* words, u32* summary, long long word, u32 bits) {
-  atomicOr(&words[word], bits);
-  u32 line = 1u << (word >> 5 & 31);
-  if (!(summary[word / SPAN] & line)) atomicOr(&summary[word / SPAN], line);
-}
+#include "bits.cuh"
 
 // Sets the bits of coordinates inside the grid; rows with b < 0 don't count. `outside` (may be
 // null) becomes 1 where another row lies outside the grid or the batch, and `unsorted` where a row

@@ -14,6 +14,7 @@ from detector.ops.cuda_runtime import compile_source
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
 CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, BF16=0)
+FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
     ("ops/occupancy/index.cu", {}),
@@ -30,6 +31,8 @@ SOURCES = [
     ("ops/sparse_norm/norm.cu", dict(CHANNELS=16, BF16=0, RELU=1, RESIDUAL=1)),
     ("ops/sparse_norm/norm.cu", dict(CHANNELS=256, BF16=1, RELU=0, RESIDUAL=0)),
     ("sparse/planned/planned.cu", dict(BF16=0)),
+    ("sparse/planned/focal.cu", dict(FOCAL, PITCH=32, TOP_K=1, BF16=0)),
+    ("sparse/planned/focal.cu", dict(FOCAL, KX=5, NY=1, PITCH=64, TOP_K=0, BF16=1)),
 ]
 
 

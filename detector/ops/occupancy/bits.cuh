@@ -1,0 +1,17 @@
+// Where a cell's bit lies, and how bits are set; `index.cu` describes the layout.
+
+struct Grid { int z, y, x, words; };  // cells along each axis, words a line
+
+__device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
+
+#define SPAN 1024  // words
+
+__device__ __forceinline__ void set_summary(u32* summary, long long word) {
+  u32 line = 1u << (word >> 5 & 31);
+  if (!(summary[word / SPAN] & line)) atomicOr(&summary[word / SPAN], line);
+}
+
+__device__ __forceinline__ void set_bits(u32* words, u32* summary, long long word, u32 bits) {
+  atomicOr(&words[word], bits);
+  set_summary(summary, word);
+}
