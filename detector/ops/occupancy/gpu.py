@@ -77,7 +77,7 @@ class Bits:
         spans = len(self.summary)
         _clear(
             (blocks(spans * 32),), THREADS, self.words, self.summary, spans, self.state,
-            len(self.state) // 2, device=self.device, overlap=True,
+            len(self.state) // 2, device=self.device,
         )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ class Bitmap:
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 self.words, self.summary, self.batch_size, *self.dimensions, outside, unsorted,
-                device=self.device.index, overlap=True,
+                device=self.device.index,
             )  # fmt: skip
 
     def mark_windows(
@@ -142,7 +142,7 @@ class Bitmap:
             (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
             len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.summary,
             *self.dimensions, *kernel_size, *stride, *padding, *dilation,
-            device=self.device.index, overlap=True,
+            device=self.device.index,
         )  # fmt: skip
 
     def mark_neighbours(
@@ -153,7 +153,7 @@ class Bitmap:
             _mark_neighbours(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 chosen, self.words, self.summary, *self.dimensions, *kernel_size,
-                device=self.device.index, overlap=True,
+                device=self.device.index,
             )  # fmt: skip
 
     def scan(self, coordinates: Tensor | None = None) -> None:
@@ -162,7 +162,7 @@ class Bitmap:
             (blocks(len(self.summary), SPANS_PER_BLOCK),), THREADS, self.words, self.summary,
             len(self.summary), self.state, self.rank, self.listed, len(self.listed), self.totals,
             coordinates, 0 if coordinates is None else len(coordinates), *self.shape[:2],
-            self.line_words, device=self.device.index, overlap=True,
+            self.line_words, device=self.device.index,
         )  # fmt: skip
 
     def emit(self, coordinates: Tensor) -> None:
@@ -172,7 +172,7 @@ class Bitmap:
             _emit(
                 (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
                 most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
-                device=self.device.index, overlap=True,
+                device=self.device.index,
             )  # fmt: skip
 
     def find_rows(
@@ -197,7 +197,7 @@ class Bitmap:
                 (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
                 self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
                 *dilation, most_rows, table, table.stride(0), masks, masks.shape[1],
-                device=self.device.index, overlap=True,
+                device=self.device.index,
             )  # fmt: skip
 
 

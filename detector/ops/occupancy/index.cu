@@ -19,8 +19,6 @@
 extern "C" __global__ void mark(
     const int4* coordinates, const int* count, int capacity, u32* words, u32* summary, int batch,
     int Z, int Y, int X, int W, int* outside, int* unsorted) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -84,8 +82,6 @@ extern "C" __global__ void mark_windows(
     const u32* finer, const int* listed, const int* listed_count, int capacity, int finer_z, int finer_y,
     int finer_words, u32* words, u32* summary, int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, capacity)) return;
   int from = listed[i], line = from / finer_words, plane = line / finer_y;
@@ -116,8 +112,6 @@ extern "C" __global__ void mark_windows(
 extern "C" __global__ void mark_neighbours(
     const int4* coordinates, const int* count, int capacity, const unsigned char* chosen, u32* words,
     u32* summary, int Z, int Y, int X, int W, int kz, int ky, int kx) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -203,13 +197,11 @@ __device__ __forceinline__ Place place_of(int word, int Z, int Y, int W) {
 extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     const u32* words, const u32* summary, int spans, u64* state, int* rank, int* listed, int listed_capacity,
     int* totals, int4* coordinates, int capacity, int Z, int Y, int W) {
-  LET_LATER_START();
   __shared__ u64 sums[SCAN_WARPS];
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
   const int first = span * SPAN + line * 32 + lane;
-  WAIT_FOR_EARLIER();
   const u32 lines = span < spans ? summary[span] >> line & ((1u << HELD) - 1) : 0;
   u32 held[HELD], sum = 0;
 #pragma unroll
@@ -283,8 +275,6 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
 
 // Bits, summaries and states of scans to zero again, of what they name alone; a warp takes a span.
 extern "C" __global__ void clear(u32* words, u32* summary, int spans, u64* state, int states) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x, span = i >> 5, lane = i & 31;
   for (int s = i; s < states; s += gridDim.x * blockDim.x) state[s] = 0;
   if (span >= spans) return;
@@ -298,8 +288,6 @@ extern "C" __global__ void clear(u32* words, u32* summary, int spans, u64* state
 extern "C" __global__ void emit(
     const u32* words, const int* rank, const int* listed, const int* listed_count, int listed_capacity,
     int4* coordinates, int capacity, int Z, int Y, int W) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, listed_capacity)) return;
   const int word = listed[i];

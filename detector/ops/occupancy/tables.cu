@@ -18,9 +18,7 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
-  LET_LATER_START();
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
-  WAIT_FOR_EARLIER();
   int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
   const int n = min(*count, capacity);
   if ((o & ~31) >= n) return;
@@ -73,8 +71,6 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;

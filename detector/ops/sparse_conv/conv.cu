@@ -17,6 +17,8 @@
 //   WARPS        warps of a block
 //   RESIDENT     blocks that a multiprocessor should hold
 //   DEPTH        steps whose features are on their way or in use, at least 2
+//   DEALT        1: tiles are given out as warps ask for them, for some hold many more neighbours than
+//                others; what that costs pays where there are many. 0: every so many
 //   BF16         1: bfloat16, 0: float16
 
 #include "../device.cuh"
@@ -131,7 +133,6 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
-  LET_LATER_START();
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
   int column = blockIdx.y;
@@ -166,11 +167,10 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   __syncthreads();
 #endif
 
-  WAIT_FOR_EARLIER();  // weights are there from the start
   int n = min(*count, capacity);
   int tiles = (n + 8 * NB - 1) / (8 * NB);
   // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
-  // The others are given out as warps ask for them, one tile ahead, for some hold many more neighbours.
+  // They ask for the next one a tile ahead.
   int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
@@ -181,8 +181,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   };
   if (warp < together)
     for (int tile = blockIdx.x * together + warp, next_tile; tile < tiles;
-         tile = __shfl_sync(~0u, next_tile, 0)) {
-      if (lane == 0) next_tile = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
+         tile = DEALT ? __shfl_sync(~0u, next_tile, 0) : tile + (int)gridDim.x * together) {
+      if (DEALT && lane == 0) next_tile = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
       int first = tile * 8 * NB;
       float sum[MB][NB][4] = {};
       Walk walk;
@@ -259,12 +259,14 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
 #endif
+#if DEALT
   // The last block leaves the counters as it found them.
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
     if (atomicAdd(&counters[1], 1u) == gridDim.x - 1) counters[0] = counters[1] = 0;
   }
+#endif
 }
 
 // Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:

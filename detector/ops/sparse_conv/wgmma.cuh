@@ -1,6 +1,5 @@
 // Sparse convolution by `wgmma`, the asynchronous product of Hopper's tensor cores: 64 rows at a time, the
-// weights read from shared memory by the tensor cores themselves. What `conv_sm90.cu` and `conv_sm90_ring.cu`
-// share; WARP_OF_TILE is defined before: which sixteen rows of a tile a warp has.
+// weights read from shared memory by the tensor cores themselves. The pieces of `conv_sm90.cu`.
 
 #include "../device.cuh"
 #include "../half.cuh"
@@ -60,7 +59,7 @@ __device__ __forceinline__ int2 load_rows(const int* table, int pitch, int first
   int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
   if (PACK == 4) k += lane & 3;
   if (PACK == 2) k += (lane & 3) >> 1;
-  int last = k < OFFSETS ? count : 0, o = first + WARP_OF_TILE * 16 + (lane >> 2);
+  int last = k < OFFSETS ? count : 0, o = first + (threadIdx.x >> 5) * 16 + (lane >> 2);
   const int* from = table + (long long)k * pitch + o;
   return make_int2(o < last ? __ldg(from) : -1, o + 8 < last ? __ldg(from + 8) : -1);
 }
@@ -157,7 +156,7 @@ __device__ __forceinline__ void finish(
   const int lane = threadIdx.x & 31, t = lane & 3, channel = column * TILE + t * (TILE / 4);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    int o = first + WARP_OF_TILE * 16 + (lane >> 2) + 8 * r;
+    int o = first + (threadIdx.x >> 5) * 16 + (lane >> 2) + 8 * r;
     if (o >= n) continue;
     long long place = (long long)o * COUT + channel;
     u32 value[NB];
@@ -185,16 +184,13 @@ __device__ __forceinline__ void finish(
 
 // Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
 // [column of TILE][step][product][8 columns][8 inner elements][column][2 elements]. See `conv.cu` for the
-// arguments. Two counters a column, zero, come after them.
+// arguments.
 extern "C" __global__ void pack(
     const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
     u32* packed) {
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) {  // the counters of `convolve`
-    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
-    return;
-  }
+  if (i >= total) return;
   int word = i % FRAGMENT, rest = i / FRAGMENT;
   int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
   int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;

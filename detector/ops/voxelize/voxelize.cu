@@ -41,10 +41,9 @@ extern "C" __global__ void mark_points(
     // The bitmap's grid may be taller than the points'.
     const long long word = ((long long)(frame * words_z + c.z) * words_y + c.y) * W + (c.x >> 5);
     const u32 bit = 1u << (c.x & 31), line = 1u << (word >> 5 & 31);
-    if (!(words[word] & bit)) {
-      atomicOr(&words[word], bit);
-      if (!(summary[word >> 10] & line)) atomicOr(&summary[word >> 10], line);
-    }
+    // The first to set a bit of a word tells the summary.
+    if (!(words[word] & bit) && atomicOr(&words[word], bit) == 0 && !(__ldcg(&summary[word >> 10]) & line))
+      atomicOr(&summary[word >> 10], line);
   }
   cells[p] = found;
 }

@@ -54,7 +54,6 @@ class PlannedConvolution:
         self.kernels(
             features, self.packed, self.table.table, self.table.masks, self.sites.count,
             self.sites.capacity, self.out, bias=self.bias, residual=residual, relu=self.relu,
-            overlap=True,
         )  # fmt: skip
         return self.out
 

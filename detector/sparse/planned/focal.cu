@@ -72,8 +72,6 @@ __device__ __forceinline__ u16 logit_of(const u16* row, int k) { return row[k - 
 
 extern "C" __global__ void __launch_bounds__(256) list_keys(
     const u16* logits, const int4* coordinates, const int* count, int capacity, u16* keys, u32* counts) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   __shared__ u32 mine[256];
   int n = min(*count, capacity), first = blockIdx.x * 256, row = first + threadIdx.x;
   if (first >= n) return;
@@ -118,8 +116,6 @@ __device__ Place find_from_top(const u32* counts, int wanted, int* parts, Place*
 
 extern "C" __global__ void __launch_bounds__(CUT_THREADS) find_cuts(
     const u16* keys, const u32* counts, double share, Cut* cuts) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   __shared__ int parts[CUT_THREADS / 32], totals[2];
   __shared__ u32 bins[256];
   __shared__ Place place[2];
@@ -203,8 +199,6 @@ extern "C" __global__ void mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const u32* old, u32* added, u32* added_summary, int* listed, int listed_capacity, int* added_totals,
     int Z, int Y, int X, int W) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
   Grid g{Z, Y, X, W};
@@ -242,8 +236,6 @@ extern "C" __global__ void mark_chosen(
 extern "C" __global__ void number_added(
     const u32* added, int* rank, const int* listed, int listed_capacity, int* added_totals, int4* coordinates,
     int capacity, int Z, int Y, int W) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int i = blockIdx.x * blockDim.x + threadIdx.x, words = added_totals[1];
   // Words that were not listed hold a voxel each at least: enough to be over the capacity.
   if (i == 0 && words > listed_capacity) atomicAdd(&added_totals[0], words - listed_capacity);
@@ -274,8 +266,6 @@ extern "C" __global__ void fill_grown(
     const int4* sites, const int* count, int capacity, const u32* old, const int* old_rank, int most_old,
     const u32* added, const int* added_rank, int most_added, int base, int Z, int Y, int X, int W,
     int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;
@@ -329,8 +319,6 @@ extern "C" __global__ void fill_grown(
 extern "C" __global__ void __launch_bounds__(256) gate(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const int* table, int pitch, int by_neighbours, int by_own, u16* features, int columns) {
-  LET_LATER_START();
-  WAIT_FOR_EARLIER();
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
   float factor = 1.f;  // of this lane's row

@@ -140,11 +140,11 @@ class PlannedFocal:
             return
         self._list_keys(
             (blocks(self.here.capacity),), THREADS, *self._given[:4], self.keys, self.counts,
-            device=self._device, overlap=True,
+            device=self._device,
         )  # fmt: skip
         self._find_cuts(
             (len(self.cuts),), CUT_THREADS, self.keys, self.counts, self.threshold, self.cuts,
-            device=self._device, overlap=True,
+            device=self._device,
         )  # fmt: skip
 
     def mark(self) -> None:
@@ -153,7 +153,7 @@ class PlannedFocal:
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
             added.words, added.summary, added.listed, len(added.listed), added.totals,
-            *added.dimensions, device=self._device, overlap=True,
+            *added.dimensions, device=self._device,
         )  # fmt: skip
 
     def mark_below(self, bitmap: Bitmap) -> None:
@@ -170,7 +170,7 @@ class PlannedFocal:
         self._number_added(
             (blocks(len(bitmap.listed)),), THREADS, bitmap.words, bitmap.rank, bitmap.listed,
             len(bitmap.listed), bitmap.totals, added.coordinates, added.capacity,
-            *bitmap.shape[:2], bitmap.line_words, device=self._device, overlap=True,
+            *bitmap.shape[:2], bitmap.line_words, device=self._device,
         )  # fmt: skip
 
     def fill(self) -> None:
@@ -190,7 +190,6 @@ class PlannedFocal:
             added.bitmap.words, added.bitmap.rank, added.capacity, here.capacity,
             *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
             table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
-            overlap=True,
         )  # fmt: skip
 
     def gate(self, features: Tensor) -> None:
@@ -200,7 +199,7 @@ class PlannedFocal:
             self._gate(
                 (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
                 table.stride(0), int(self.by_neighbours), int(self.by_own), features,
-                self.columns, device=self._device, overlap=True,
+                self.columns, device=self._device,
             )  # fmt: skip
 
     def convolve_old(self, features: Tensor) -> None:

@@ -44,6 +44,8 @@ class CpuKernels:
         place.parent.mkdir(parents=True, exist_ok=True)
         for header in ("device.cuh", "half.cuh"):
             shutil.copy(HERE / "ops" / header, folder / "ops" / header)
+        for header in (OPS / source).parent.glob("*.cuh"):
+            shutil.copy(header, place.parent / header.name)
         starters = []
         all_parameters = dict(KERNEL.findall(text))
         for name in names:

@@ -30,8 +30,6 @@ using std::min;
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static
-#define WAIT_FOR_EARLIER()
-#define LET_LATER_START()
 
 struct Warp {
   std::barrier<> meeting{32};
@@ -100,6 +98,7 @@ inline int __popc(u32 v) { return __builtin_popcount(v); }
 inline int __popcll(u64 v) { return __builtin_popcountll(v); }
 inline int __ffs(int v) { return __builtin_ffs(v); }
 template <class T> T __ldg(const T* p) { return *p; }
+template <class T> T __ldcg(const T* p) { return *p; }
 template <class T, class V> T atomicOr(T* p, V v) { return __atomic_fetch_or(p, (T)v, __ATOMIC_SEQ_CST); }
 template <class T, class V> T atomicAdd(T* p, V v) { return __atomic_fetch_add(p, (T)v, __ATOMIC_SEQ_CST); }
 inline u64 load_relaxed(const u64* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
