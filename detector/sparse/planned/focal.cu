@@ -12,6 +12,7 @@
 //   NZ, NY, NX   the kernel of the strided convolution that follows
 
 #include "../../ops/device.cuh"
+#include "../../ops/half.cuh"
 #include "../../ops/occupancy/bits.cuh"
 
 #define OFFSETS (KZ * KY * KX)
@@ -21,26 +22,12 @@
 #define ROWS_OF_WARP 8
 
 #if BF16
-__device__ __forceinline__ float to_float(u16 v) { return __uint_as_float((u32)v << 16); }
-__device__ __forceinline__ u16 from_float(float f) {
-  u16 v;
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(v) : "f"(f));
-  return v;
-}
 #define INFINITY_BITS 0x7f80
 #else
-__device__ __forceinline__ float to_float(u16 v) {
-  float f;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(v));
-  return f;
-}
-__device__ __forceinline__ u16 from_float(float f) {
-  u16 v;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(v) : "f"(f));
-  return v;
-}
 #define INFINITY_BITS 0x7c00
 #endif
+
+__device__ __forceinline__ float to_float(u16 v) { return low_half(v); }
 
 __device__ __forceinline__ float sigmoid(u16 v) { return 1.f / (1.f + expf(-to_float(v))); }
 
@@ -353,10 +340,7 @@ extern "C" __global__ void __launch_bounds__(256) gate(
     uint4 v = *place;
     u32* words = (u32*)&v;
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      u32 low = from_float(to_float((u16)words[j]) * times);
-      words[j] = low | (u32)from_float(to_float((u16)(words[j] >> 16)) * times) << 16;
-    }
+    for (int j = 0; j < 4; j++) PACK_F32(words[j], high_half(words[j]) * times, low_half(words[j]) * times);
     *place = v;
   }
 }

@@ -26,7 +26,7 @@ class CpuKernels:
     parameters say.
 
     Args:
-        source: below `detector/ops`.
+        source: from `detector/ops` on.
         names: of the kernels to be called.
         folder: for what is compiled.
         defines: macros.
@@ -42,10 +42,11 @@ class CpuKernels:
         text = (OPS / source).read_text()
         place = folder / "ops" / source
         place.parent.mkdir(parents=True, exist_ok=True)
-        for header in ("device.cuh", "half.cuh"):
-            shutil.copy(HERE / "ops" / header, folder / "ops" / header)
-        for header in (OPS / source).parent.glob("*.cuh"):
-            shutil.copy(header, place.parent / header.name)
+        shutil.copytree(
+            OPS, folder / "ops", dirs_exist_ok=True,
+            ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".cuh")],
+        )  # fmt: skip
+        shutil.copytree(HERE / "ops", folder / "ops", dirs_exist_ok=True)
         starters = []
         all_parameters = dict(KERNEL.findall(text))
         for name in names:

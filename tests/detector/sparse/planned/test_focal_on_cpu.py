@@ -1,0 +1,162 @@
+"""The kernels of a planned focal convolution, run on a CPU, against the module's own choice."""
+
+import ctypes
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from detector.ops.occupancy.shapes import convolved_shape
+from detector.sparse import FocalConv3d, SparseModule, SparseTensor
+from detector.sparse.focal import _kernel_gate
+from tests.oracles.cuda_on_cpu import CpuKernels
+from tests.oracles.sparse_scenes import random_coordinates
+
+NAMES = ("list_keys", "find_cuts", "mark_chosen", "number_added", "fill_grown", "gate")
+SHAPE, BATCH = (5, 9, 70), 3
+# A focal kernel with the strided convolution that follows: kernel, stride, padding.
+KERNELS = {
+    (3, 3, 3): ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
+    (5, 5, 3): ((3, 1, 1), (2, 1, 1), (0, 0, 0)),
+}
+CASES = [
+    ((3, 3, 3), True, 0.5, "different"), ((3, 3, 3), True, 0.37, "equal"),
+    ((3, 3, 3), True, 0.5, "nan"), ((3, 3, 3), True, 1.0, "equal"), ((3, 3, 3), True, 0.0, "equal"),
+    ((3, 3, 3), False, 0.5, "equal"), ((5, 5, 3), True, 0.37, "equal"),
+    ((5, 5, 3), False, 0.6, "different"),
+]  # fmt: skip
+
+
+class Given(SparseModule):
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, x):
+        return x.replace(self.logits)
+
+
+def blocks(items, each):
+    return max(1, -(-items // each))
+
+
+def bitmap(cells, shape):
+    """Words and ranks of cells, by NumPy."""
+    line = -(-shape[2] // 32)
+    bits = np.zeros((BATCH, *shape[:2], line * 32), np.uint8)
+    bits[tuple(np.asarray(cells).T)] = 1
+    bits = bits.reshape(-1, 32)
+    words = np.packbits(bits, axis=1, bitorder="little").view(np.int32).reshape(-1)
+    counts = bits.sum(1)
+    return torch.from_numpy(words.copy()), torch.from_numpy((counts.cumsum() - counts).astype("i4"))
+
+
+def cells_of(words, shape):
+    line = -(-shape[2] // 32)
+    bits = np.unpackbits(words.numpy().view(np.uint8), bitorder="little")
+    bits = bits.reshape(BATCH, *shape[:2], line * 32)
+    assert not bits[..., shape[2] :].any()
+    return np.argwhere(bits[..., : shape[2]]).astype(np.int32)
+
+
+@pytest.mark.parametrize(("kernel", "top_k", "threshold", "values"), CASES)
+def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, values):
+    offsets, pitch = math.prod(kernel), 32 if kernel == (3, 3, 3) else 128
+    size, stride, padding = KERNELS[kernel]
+    defines = dict(
+        zip(("KZ", "KY", "KX", "NZ", "NY", "NX"), (*kernel, *size), strict=True), PITCH=pitch,
+        TOP_K=int(top_k), BF16=0,
+    )  # fmt: skip
+    kernels = CpuKernels("../sparse/planned/focal.cu", NAMES, tmp_path, defines)
+    coordinates = random_coordinates(SHAPE, BATCH, 0.05, 1, (1,) if values == "equal" else ())
+    rows = len(coordinates)
+    capacity = blocks(rows + 70, 64) * 64
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(capacity, pitch, generator=generator)
+    if values != "different":
+        logits = (logits * 2).round() / 2
+    if values == "nan":
+        logits[::97, offsets - 1] = math.nan
+    logits = logits.half()
+    mine = logits[:rows, :offsets].float()
+    x = SparseTensor(torch.zeros(rows, 16), coordinates, SHAPE, BATCH)
+    layer = FocalConv3d(16, 16, kernel, top_k=top_k, threshold=threshold)
+    layer.importance = Given(mine)
+    grown, _ = layer(x)
+
+    cells = torch.full((capacity, 4), 7, dtype=torch.int32)
+    cells[:rows] = coordinates
+    count = torch.tensor([rows], dtype=torch.int32)
+    keys = torch.zeros(capacity, dtype=torch.int16)
+    counts, cuts = torch.zeros(BATCH, 256, dtype=torch.int32), torch.zeros(BATCH, 2).int()
+    given = logits, cells, count, capacity
+    if top_k:
+        kernels.list_keys(blocks(capacity, 256), 256, *given, keys, counts)
+        kernels.find_cuts(BATCH, 1024, keys, counts, ctypes.c_double(threshold), cuts)
+
+    line = -(-SHAPE[2] // 32)
+    old, old_rank = bitmap(coordinates, SHAPE)
+    added, added_rank = torch.zeros_like(old), torch.full_like(old, -7)
+    summary = torch.zeros(blocks(len(old), 1024), dtype=torch.int32)
+    most = 30 * rows
+    listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    more = torch.full((most, 4), -1, dtype=torch.int32)
+    kernels.mark_chosen(
+        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, summary, listed, most,
+        totals, *SHAPE, line,
+    )  # fmt: skip
+    lines = added.view(-1).split(32)
+    for number, words in enumerate(lines):
+        assert bool(int(summary[number // 32]) >> number % 32 & 1) == bool(words.any())
+    kernels.number_added(
+        blocks(int(totals[1]), 256), 256, added, added_rank, listed, most, totals, more, most,
+        *SHAPE[:2], line,
+    )  # fmt: skip
+    new = cells_of(added, SHAPE)
+    assert int(totals[0]) == len(new)
+    assert sorted(map(tuple, more[: len(new)].tolist())) == list(map(tuple, new.tolist()))
+    union = sorted(map(tuple, [*coordinates.tolist(), *new.tolist()]))
+    assert union == list(map(tuple, grown.coordinates.tolist()))
+
+    below, true = grown.occupancy.downsample(size, stride, padding)
+    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
+    room = len(below) + 40
+    sites = torch.full((room, 4), 3, dtype=torch.int32)
+    sites[: len(below)] = below.coordinates
+    columns = blocks(room, 32) * 32
+    table = torch.full((math.prod(size), columns), -99, dtype=torch.int32)
+    masks = torch.zeros(columns // 32, 1, dtype=torch.int32)
+    kernels.fill_grown(
+        blocks(room, 128), 128, sites, torch.tensor([len(below)], dtype=torch.int32), room, old,
+        old_rank, capacity, added, added_rank, most, capacity, *SHAPE, line, *stride, *padding,
+        table, columns, masks, 1,
+    )  # fmt: skip
+    found, there = table[:, : len(below)], true.table >= 0
+    assert torch.equal(found >= 0, there)
+    place = torch.cat([cells, more])
+    assert torch.equal(
+        place[found[there].long()], grown.coordinates[true.table[there].long()]
+    )
+    for tile, part in enumerate(there.split(32, 1)):
+        assert int(masks[tile, 0]) == sum(1 << k for k, seen in enumerate(part.any(1)) if seen)
+
+    foreground = layer._foreground(mine[:, -1], x.occupancy)
+    chosen = foreground[:, None] & (mine[:, :-1].sigmoid() >= threshold)
+    kernel_map = x.occupancy.neighbours(kernel)
+    by_neighbours = _kernel_gate(mine[:, :-1].sigmoid(), chosen, foreground, kernel_map)
+    seen = torch.full((offsets, capacity), -1, dtype=torch.int32)
+    seen[:, :rows] = kernel_map.table
+    features = torch.randn(capacity, 16, generator=generator).half()
+    for neighbours, own in ((1, 0), (0, 1), (1, 1)):
+        gated = features.clone()
+        kernels.gate(
+            blocks(capacity, 64), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
+            gated, 16,
+        )  # fmt: skip
+        factor = (by_neighbours if neighbours else 1) * (mine[:, -1].sigmoid() if own else 1)
+        expected = features[:rows].float() * factor[:, None]
+        torch.testing.assert_close(
+            gated[:rows].float(), expected, rtol=1e-3, atol=1e-4, equal_nan=True
+        )
+        assert torch.equal(gated[rows:], features[rows:])
