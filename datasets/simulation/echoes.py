@@ -1,5 +1,5 @@
-"""What comes back of a scanner's pulses: through leaves and panes, off paint, near the floor of what
-the receiver makes out."""
+"""What comes back of a scanner's pulses: through leaves and panes, off paint and walls, down to
+what the receiver just makes out."""
 
 from __future__ import annotations
 

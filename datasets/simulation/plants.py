@@ -16,9 +16,13 @@ GREENS: tuple[Color, ...] = ((0.16, 0.30, 0.08), (0.22, 0.34, 0.10), (0.12, 0.24
 _SHADE: Color = (0.10, 0.14, 0.06)
 
 
-def tree(rng: np.random.Generator, height: float) -> Mesh:
-    """A broad-leaved tree: trunk, boughs, and a crown of leaves with holes to look through."""
-    trunk = height * rng.uniform(0.18, 0.40)
+def tree(rng: np.random.Generator, height: float, clear: float = 0.0) -> Mesh:
+    """A broad-leaved tree: trunk, boughs, and a crown of leaves with holes to look through.
+
+    Args:
+        clear: no leaf hangs lower than this.
+    """
+    trunk = max(height * rng.uniform(0.18, 0.40), clear)
     radius = 0.018 * height + rng.uniform(0.02, 0.08)
     bark = (0.24, 0.19, 0.14)
     spread = height * rng.uniform(0.22, 0.32)
@@ -32,7 +36,7 @@ def tree(rng: np.random.Generator, height: float) -> Mesh:
     count = int(70 * height)
     inside = _ball(rng, count) * spread * rng.uniform(0.5, 0.62, (count, 1)) * (1, 1, 0.9)
     centers = clumps[rng.integers(len(clumps), size=count)] + inside
-    centers[:, 2] = np.clip(centers[:, 2], trunk * 0.85, None)
+    centers[:, 2] = np.maximum(centers[:, 2], max(trunk * 0.85, clear + 0.3))
     parts.append(leaves(rng, centers, 0.34, _green(rng)))
     return join(parts)
 
@@ -93,6 +97,7 @@ def hedge(
     # Leaves between the outline's corners too, and some within.
     centers[:, 1] *= rng.uniform(0.75, 1.05, count)
     centers[:, 2] = bottom + (centers[:, 2] - bottom) * np.sqrt(rng.uniform(0.1, 1, count))
+    centers[:, 2] = np.maximum(centers[:, 2], 0.1)
     parts = [loft(core, _SHADE, Material.FOLIAGE)]
     if bottom == 0:
         parts.append(_twigs(rng, length, 0.55 * width, 0.8 * height))

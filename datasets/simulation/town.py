@@ -139,6 +139,9 @@ class _Builder:
             origin = s if side > 0 else s + piece.length
             x, y, heading = street.at([s + piece.length / 2, origin], side * street.front)
             yaw = float(heading[0]) + (0 if side > 0 else np.pi)
+            if not self._clear_of_streets(float(x[1]), float(y[1]), yaw, piece.length):
+                s += 3.0                    # too long for the inside of this bend
+                continue
             z = float(self.ground.height(x, y).min()) - 0.02
             self.meshes.append(piece.mesh.at(float(x[1]), float(y[1]), z, yaw))
             for px, py, turn in piece.parking:
@@ -146,6 +149,12 @@ class _Builder:
                 cy = float(y[1]) + np.sin(yaw) * px + np.cos(yaw) * py
                 add_vehicle(self.crowd, self.rng, self.crowd.parked(cx, cy, yaw + turn))
             s += piece.length
+
+    def _clear_of_streets(self, x: float, y: float, yaw: float, length: float) -> bool:
+        """Whether a straight front from (x, y) on leaves all carriageways free."""
+        along = np.append(np.arange(0, length, 2.0), length)
+        x, y = x + along * np.cos(yaw), y + along * np.sin(yaw)
+        return all((s.distance(x, y) > s.half_width).all() for s in self.ground.streets)
 
     # ---------------------------------------------------------------------------- what moves
 
@@ -202,7 +211,7 @@ class _Builder:
     def furnish(self) -> None:
         """Poles, trees, bins, bicycles where nobody passes."""
         rng, district = self.rng, self.district
-        trees = [plants.tree(rng, rng.uniform(5, 11)) for _ in range(3)]
+        trees = [plants.tree(rng, rng.uniform(5, 11), clear=2.5) for _ in range(3)]
         for street in self.ground.streets:
             for side in (-1, 1):
                 s = street.start + rng.uniform(0, 10)
