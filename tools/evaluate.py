@@ -28,7 +28,12 @@ def main() -> int:
     from detector.config import build, load_config
     from detector.inference import load_model
     from detector.training.checkpoint import save_text
-    from detector.training.distributed import device_of_process, join, lost_process_named
+    from detector.training.distributed import (
+        device_of_process,
+        join,
+        leave,
+        lost_process_named,
+    )
     from detector.training.evaluation import evaluate
 
     rank, processes = join()
@@ -37,6 +42,7 @@ def main() -> int:
     dataset = build(config.val_dataset)
     with lost_process_named(rank, processes):
         evaluated = evaluate(model, dataset, config.batch_size, config.workers, "evaluating")
+    leave()
     if evaluated is None:                   # the first process has the result
         return 0
     result, detections = evaluated

@@ -31,7 +31,7 @@ def main() -> int:
 
     from detector.config import load_config
     from detector.training import train
-    from detector.training.distributed import position
+    from detector.training.distributed import leave, position
 
     skip = ["skip_bad_frames=True"] if arguments.skip_bad_frames else []
     config = load_config(arguments.config, [*arguments.cfg_options, *skip])
@@ -39,7 +39,8 @@ def main() -> int:
     result = train(config, work_dir, arguments.resume)
     if result.finished and position()[0] == 0:
         print(f"checkpoints: {work_dir}/best.pth ({config.best_metric} {result.best_score:.2f}), "
-              f"{work_dir}/latest.pth")  # fmt: skip
+              f"{work_dir}/latest.pth", flush=True)  # fmt: skip
+    leave()
     return 130 if result.interrupted else 0
 
 

@@ -108,6 +108,8 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
             precision=config.precision, device=device,
         ),
         default_hooks={name: None for name in UNUSED_HOOKS},
+        # The dense maps have the same size at every step.
+        env_cfg={"cudnn_benchmark": True},
         custom_hooks=hooks,
         launcher="pytorch" if processes > 1 else "none",
         cfg={} if device.type == "cuda" else {"model_wrapper_cfg": CPU_WRAPPER},
