@@ -215,3 +215,11 @@ def test_training_starts_from_given_weights(tool, published, tmp_path):
              "--cfg-options", "model.head.shared_channels=4"),
         published, "another model",
     )  # fmt: skip
+
+
+def test_bad_frames_are_skipped_and_counted_on_request(tool, tmp_path):
+    status, out, _ = tool(
+        "train", TOY, "--work-dir", tmp_path / "run", "--skip-bad-frames",
+        "--cfg-options", "train_dataset.bad_frame=1", "epochs=1",
+    )  # fmt: skip
+    assert status == 0 and "skipped 1 bad frames in this run" in out

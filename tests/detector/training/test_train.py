@@ -18,7 +18,7 @@ from detector.inference import detect, load_model
 from detector.training import train
 from detector.training.checkpoint import load_checkpoint
 from detector.training.runner import TrainLoop
-from tests.writers.toy import ToyDataset
+from tests.writers.toy import ToyDataset, ToyResult
 
 REPOSITORY = Path(__file__).parents[3]
 TOY = REPOSITORY / "tests" / "writers" / "toy_config.py"
@@ -203,6 +203,18 @@ def test_a_broken_frame_stops_with_its_name(tmp_path):
 def test_an_unknown_best_metric_is_named(tmp_path):
     with pytest.raises(InputError, match="'AP', but the evaluation gives score"):
         train(load_config(TOY, ["best_metric='AP'", "epochs=1"]), tmp_path)
+
+
+def test_best_is_the_epoch_with_the_best_evaluation(tmp_path, monkeypatch):
+    scores = iter([1.0, 3.0, 2.0])
+    monkeypatch.setattr(ToyDataset, "evaluate", lambda *_: ToyResult(next(scores)))
+    assert train(load_config(TOY), tmp_path).best_score == 3
+    best, second, latest = (
+        load_checkpoint(tmp_path / f"{name}.pth") for name in ("best", "epoch_2", "latest")
+    )
+    assert best["epoch"] == 2 and latest["epoch"] == 3 and latest["best_score"] == 3
+    for name, value in second["state_dict"].items():
+        assert torch.equal(value, best["state_dict"][name])
 
 
 def test_an_unwritable_folder_is_named(tmp_path):
