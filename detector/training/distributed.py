@@ -40,6 +40,12 @@ def join() -> tuple[int, int]:
     return position()
 
 
+def leave() -> None:
+    """Ends what `join` began, once all processes are done."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def position() -> tuple[int, int]:
     """(rank, number of processes)."""
     if distributed.is_available() and distributed.is_initialized():
