@@ -21,7 +21,7 @@ from detector.ops.boxes import points_in_boxes
 from tests.oracles.nuscenes_devkit import numbers, official_summary
 from tests.writers.nuscenes_results import random_results
 
-SETTINGS = NuScenesSettings(1, 1, samples=3, seed=5, lidar_columns=271, image_size=(64, 36))
+SETTINGS = NuScenesSettings(1, 1, samples=3, seed=6, lidar_columns=271, image_size=(64, 36))
 
 
 @pytest.fixture(scope="module")
