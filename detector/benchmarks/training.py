@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
@@ -140,8 +141,10 @@ def _kernel_share(model, update, batches: list[Batch], device: torch.device) -> 
     from torch.profiler import ProfilerActivity, profile
 
     seconds, _ = _run(model, update, batches, device)
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        _run(model, update, batches, device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # about cycles, of which there are none here
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            _run(model, update, batches, device)
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in profiled.events()
@@ -166,17 +169,16 @@ def training_table(results: list[TrainingTimes]):
     first = results[0]
     table = Table(
         title=f"{first.config}, {first.precision}, {first.points_per_frame:,.0f} points a frame, "
-        f"{first.device}"
+        f"{first.workers} workers, {first.device}"
     )
     headings = (
-        "batch", "workers", "step ms", "frames/s", "waits for data", "step ms without data",
-        "kernels run", "GPU GiB",
+        "batch", "step ms", "frames/s", "waits", "without data", "GPU busy", "GPU GiB"
     )  # fmt: skip
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for r in results:
         table.add_row(
-            str(r.batch_size), str(r.workers), f"{r.step_ms:.1f}", f"{r.frames_per_s:.0f}",
+            str(r.batch_size), f"{r.step_ms:.1f}", f"{r.frames_per_s:.0f}",
             f"{100 * r.data_share:.0f} %", f"{r.compute_ms:.1f}",
             "" if r.kernel_share is None else f"{100 * r.kernel_share:.0f} %",
             "" if r.gpu_memory_gib is None else f"{r.gpu_memory_gib:.1f}",
