@@ -1,5 +1,4 @@
-"""The detector that comes with the project (`--checkpoint demo`): the KITTI-size focal detector,
-trained on simulated streets alone, `data/simulated` by `tools/simulate.py kitti`."""
+"""As `pretrained_centerpoint.py`, with focal stages 1 to 3."""
 
 from mmengine.config import read_base
 

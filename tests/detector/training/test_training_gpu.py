@@ -238,10 +238,11 @@ def test_two_gpus_train_stop_resume_and_evaluate_as_one(tmp_path):
 NORMS = """
 import sys, numpy as np, torch
 sys.path.insert(0, {repository!r})
-from detector.training.distributed import join
+from detector.training.distributed import join, leave
 from tests.detector.training.test_training_gpu import norms_of
 rank, count = join()
 np.savez(sys.argv[1] + str(rank), *norms_of(rank, count))
+leave()
 """
 
 
