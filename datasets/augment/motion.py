@@ -32,7 +32,7 @@ def move_sample(sample: Sample, moved_from_ego: Float[np.ndarray, "4 4"]) -> Sam
     ground = linear[:2, :2]
 
     points = sample.points.copy()
-    points[:, :3] = sample.points[:, :3] @ linear.T + offset
+    points[:, :3] = sample.points[:, :3] @ linear.T.astype(np.float32) + offset.astype(np.float32)
     if {"vx_comp", "vy_comp"} <= set(sample.point_features):
         columns = [sample.point_features.index(name) for name in ("vx_comp", "vy_comp")]
         points[:, columns] = sample.points[:, columns] @ ground.T

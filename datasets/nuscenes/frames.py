@@ -68,11 +68,14 @@ class SampleFrames:
         parts = [np.zeros((0, 5), np.float32)]
         for frame in self.sweeps("LIDAR_TOP", sweeps):
             points = read_lidar(self.path(frame))
-            close = (np.abs(points[:, :2]) < close_radius_m).all(1)
-            points = transform_points(self.ego_from_sensor(frame), points[~close].astype(float))
-            points[:, 3] /= 255
-            points[:, 4] = self.age_s(frame)
-            parts.append(points.astype(np.float32))
+            x, y = points[:, 0], points[:, 1]
+            far = (np.abs(x) >= close_radius_m) | (np.abs(y) >= close_radius_m)
+            seen = points[far]
+            moved = transform_points(self.ego_from_sensor(frame), seen[:, :3].astype(float))
+            seen[:, :3] = moved
+            seen[:, 3] /= 255
+            seen[:, 4] = self.age_s(frame)
+            parts.append(seen)
         return np.concatenate(parts)
 
     def radar_points(
