@@ -26,8 +26,9 @@ POINTS = "num_pts"
 ALL_SEEN = (1 << len(NUMBERS) + len(TEXTS)) - 1
 QUOTE, BACKSLASH, COMMA, COLON = (np.uint8(ord(c)) for c in '"\\,:')
 OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = (np.uint8(ord(c)) for c in "{}[]")
-# Follows the file's bytes, so that no loop runs past them: it ends any text and fits nowhere.
-END = b'"' + b"x" * 31
+# Follows the file's bytes, so that no loop runs past them: it ends any text, opens none that is
+# understood, and fits nowhere.
+END = b'"\\' + b"x" * 30
 NAN_BITS = np.array([np.nan]).view(np.uint64)[0]
 
 

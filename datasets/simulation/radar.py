@@ -1,14 +1,14 @@
 """Automotive radar at 77 GHz: a few targets a sweep, coarse in angle, exact in radial speed.
 
-It differs from the laser where real radars do: it now and then sees what stands behind vehicles and
-leaves, gets little from people and much from metal, sees walls twice, doubts itself, and reports no
-height.
+It differs from the laser where real radars do: it now and then sees what stands behind vehicles
+and leaves, gets little from people and much from metal, sees walls twice, doubts itself, and
+reports no height.
 
-Accuracies are those of the data sheet of Continental's ARS 408-21, the radar of nuScenes' cars (near
-range). How many targets a thing gives, cross-sections, speeds of what stands, and the share of each
-state follow two sweeps and one annotated key frame of nuScenes (v1.0: 250 targets, 69 boxes): 53 and
-77 targets within 55 m, median 2 dBsm and none below -5; cars of 2 to 6 targets at 22 and 36 m, 1 at
-40 m, none beyond 70 m; 6 targets on 8 people within 20 m and none on 24 farther ones.
+Accuracies of angles are those that Continental gives for its ARS 408-21, the radar of nuScenes'
+cars, at near range. How many targets a thing gives, cross-sections, speeds of what stands, and the
+share of each state follow two sweeps and one annotated key frame of nuScenes v1.0 (250 targets, 69
+boxes): 53 and 77 targets within 55 m, median 2 dBsm and none below -5; 6 and 2 targets on cars at
+22 and 36 m, 1 at 40 m, none beyond 70 m; 6 on 8 people within 20 m, none on 24 farther ones.
 """
 
 from __future__ import annotations
