@@ -115,7 +115,8 @@ def _packed(names) -> tuple[np.ndarray, np.ndarray]:
 
 @numba.njit(cache=True, nogil=True)
 def _skip_space(text, position):
-    while text[position] <= 32:
+    # Space, line feed, carriage return and tabulator; JSON knows no others.
+    while text[position] <= 32 and text[position] in (32, 10, 13, 9):
         position += 1
     return position
 
