@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import numpy as np
 
 from datasets.simulation.nuscenes_scene import SceneRows, SceneSettings, record_scene
 from datasets.simulation.nuscenes_tables import MAP_FILE, fixed_tables
+from datasets.simulation.processes import in_processes
 from detector.errors import InputError
 
 VERSION = "v1.0-simulated"
@@ -79,43 +77,21 @@ def simulate(out: Path, settings: NuScenesSettings, workers: int) -> Iterator[st
         InputError: the folder can't be written, or a process was killed.
     """
     names = [name for part in settings.names for name in part]
-    jobs = {
-        name: (out, name, number, (settings.seed, number), settings.scene_settings)
+    jobs = [
+        (out, name, number, (settings.seed, number), settings.scene_settings)
         for number, name in enumerate(names)
-    }
+    ]
     rows: dict[str, SceneRows] = {}
     try:
-        if workers == 1 or len(jobs) == 1:
-            for name, job in jobs.items():
-                rows[name] = record_scene(*job)
-                yield name
-        else:
-            for name, recorded in _in_processes(jobs, workers):
-                rows[name] = recorded
-                yield name
+        for number, recorded in in_processes(record_scene, jobs, workers, " and --overwrite"):
+            rows[names[number]] = recorded
+            yield names[number]
         write_tables(out, settings, [rows[name] for name in names])
     except OSError as error:
         raise InputError(
             f"{out}: can't be written ({error.strerror}); make room and start again with "
             f"--overwrite"
         ) from None
-
-
-def _in_processes(jobs: dict[str, tuple], workers: int) -> Iterator[tuple[str, SceneRows]]:
-    # Open3D's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context)
-    try:
-        futures = {pool.submit(record_scene, *job): name for name, job in jobs.items()}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise InputError(
-            f"--workers {workers}: a worker was killed, perhaps for want of memory; start again "
-            f"with fewer workers and --overwrite"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def write_tables(out: Path, settings: NuScenesSettings, scenes: list[SceneRows]) -> None:

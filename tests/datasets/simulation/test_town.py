@@ -14,7 +14,7 @@ from detector.metrics.kitti import KittiObjects
 
 @pytest.fixture(scope="module", params=list(DISTRICTS))
 def world(request):
-    return draw_world(np.random.default_rng(5), 3.0, request.param)
+    return draw_world(np.random.default_rng(6), 3.0, request.param)
 
 
 def moved_shape(world, actor, time_s):
@@ -82,6 +82,22 @@ def test_the_road_ahead_of_the_drive_is_free(world):
         boxes = boxes_in(here, world, time_s)
         near = (np.abs(boxes[:, 0]) < 2.4) & (np.abs(boxes[:, 1]) < 0.9)
         assert not near.any()
+
+
+def test_nothing_of_the_town_stands_on_the_way():
+    """Nothing hangs or stands between the road and two metres over it where the drive goes: no
+    leaves before the scanner, no wall that cuts the inside of a bend."""
+    from datasets.simulation.raycast import RayScene
+
+    footprint = np.array([(x, y, 2.2, 1) for x in (-2, -1, 0, 1, 2) for y in (-0.9, 0, 0.9)])
+    for seed in range(12):
+        world = draw_world(np.random.default_rng([3, seed]), 4.0)
+        town = RayScene(world.town)
+        for time_s in (0.0, 1.0, 2.0, 3.0, 4.0):
+            above = (footprint @ world.drive.pose(time_s).T)[:, :3]
+            down = np.tile([0, 0, -1.0], (len(above), 1))
+            free = town.cast(np.column_stack([above, down])).distance_m
+            assert (free > 2.0).all(), (seed, world.district)
 
 
 def test_velocity_is_the_change_of_place(world):
