@@ -70,12 +70,15 @@ class SampleFrames:
             points = read_lidar(self.path(frame))
             x, y = points[:, 0], points[:, 1]
             far = (np.abs(x) >= close_radius_m) | (np.abs(y) >= close_radius_m)
-            seen = points[far]
-            moved = transform_points(self.ego_from_sensor(frame), seen[:, :3].astype(float))
-            seen[:, :3] = moved
-            seen[:, 3] /= 255
-            seen[:, 4] = self.age_s(frame)
-            parts.append(seen)
+            ego_from_lidar = self.ego_from_sensor(frame)
+            motion = np.eye(5, dtype=np.float32)
+            motion[:3, :3] = ego_from_lidar[:3, :3].T
+            moved = points[far] @ motion
+            for axis in range(3):
+                moved[:, axis] += np.float32(ego_from_lidar[axis, 3])
+            moved[:, 3] /= 255
+            moved[:, 4] = self.age_s(frame)
+            parts.append(moved)
         return np.concatenate(parts)
 
     def radar_points(

@@ -161,12 +161,12 @@ def sense(
 def _rays_at_actors(radar, snapshot, world, time_s, origin, turn, rng):
     """Directions towards points on the actors in view, whose points they are, and how far."""
     directions, whose, reach = [np.zeros((0, 3))], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for index, actor in enumerate(world.actors):
+    offset = (world.places(time_s) - origin) @ turn                                # (N, 3)
+    azimuth = np.degrees(np.arctan2(offset[:, 1], offset[:, 0]))
+    near = np.hypot(offset[:, 0], offset[:, 1]) <= radar.maximum_range_m + 5
+    for index in np.flatnonzero(near & (np.abs(azimuth) <= radar.half_view_deg + 10)):
         first, last = snapshot.ranges[index]
-        offset = (actor.track.pose(time_s)[:3, 3] - origin) @ turn
-        if first == last or np.hypot(*offset[:2]) > radar.maximum_range_m + 5:
-            continue
-        if abs(np.degrees(np.arctan2(offset[1], offset[0]))) > radar.half_view_deg + 10:
+        if first == last:
             continue
         triangles = snapshot.mesh.triangles[rng.integers(first, last, _POINTS_OF_ACTOR)]
         points = snapshot.mesh.vertices[triangles].mean(1) - origin               # (K, 3)
