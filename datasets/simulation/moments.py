@@ -9,7 +9,6 @@ from datasets.simulation.meshes import Mesh, join
 from datasets.simulation.raycast import Hits, RayScene
 from datasets.simulation.world import Snapshot, World
 
-
 POSTURES_HZ = 10.0
 
 
