@@ -12,7 +12,7 @@ with read_base():
     from .._base_.simulated_nuscenes import *
     from .._base_.training import *
 
-grid.update(point_cloud_range=(-40, -40, -2, 40, 40, 4), voxel_size=(0.5, 0.5, 6))
+grid.update(point_cloud_range=(-50, -50, -2, 50, 50, 4), voxel_size=(0.5, 0.5, 6))
 train_transforms[-1].update(point_cloud_range=grid["point_cloud_range"])
 train_dataset.update(sensors=("radar",), min_radar_points=1)
 val_dataset.update(sensors=("radar",))
