@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from datasets.simulation.meshes import turned
 from datasets.simulation.raycast import Hits, RayScene
-from datasets.simulation.shading import between, facing_sun, shade
+from datasets.simulation.shading import between, facing_sun, pixel_rays, shade
 from datasets.simulation.world import Snapshot
 
 
@@ -28,13 +27,12 @@ class CameraModel:
         """The ray through each pixel (u, v), in the world frame, from the camera's centre."""
         intrinsics = self.projection[:, :3]
         center = -np.linalg.solve(intrinsics, self.projection[:, 3])
-        homogeneous = np.column_stack([pixels, np.ones(len(pixels))]).astype(np.float32)
-        directions = turned(homogeneous, world_from_camera[:3, :3] @ np.linalg.inv(intrinsics))
-        directions /= np.sqrt(np.einsum("ij,ij->i", directions, directions))[:, None]
+        world_from_pixel = world_from_camera[:3, :3] @ np.linalg.inv(intrinsics)
         origin = world_from_camera[:3, :3] @ center + world_from_camera[:3, 3]
-        rays = np.empty((len(pixels), 6), np.float32)
-        rays[:, :3], rays[:, 3:] = origin, directions
-        return rays
+        return pixel_rays(
+            np.asarray(pixels, np.float32), world_from_pixel.astype(np.float32),
+            origin.astype(np.float32),
+        )  # fmt: skip
 
     def all_pixels(self) -> Float32[np.ndarray, "N 2"]:
         """Every pixel, row by row."""

@@ -143,7 +143,7 @@ def motorcycle(rng: np.random.Generator) -> Mesh:
 
 def stack(rng: np.random.Generator) -> Mesh:
     """Crates, pallets or building material in a heap."""
-    parts, size = [], rng.uniform((0.6, 0.5, 0.15), (1.6, 1.2, 0.5))
+    parts, size = [], rng.uniform((0.6, 0.5, 0.3), (1.6, 1.2, 0.5))
     for level in range(int(rng.integers(1, 5))):
         color = tuple(np.array((0.45, 0.36, 0.26)) * rng.uniform(0.5, 1.5))
         material = Material(rng.choice([Material.WOOD, Material.PLASTIC, Material.CONCRETE]))

@@ -1,4 +1,4 @@
-"""The camera's inner loops: pixels between others, light and shadow, a little texture."""
+"""The camera's inner loops: rays, pixels between others, light and shadow, a little texture."""
 
 from __future__ import annotations
 
@@ -18,6 +18,25 @@ _GRAIN = {
 }  # fmt: skip
 _TEXTURE = np.array([_GRAIN.get(material, (1.0, 0.0)) for material in Material], np.float32)
 """Per material: size of a grain in metres, and how far it changes the colour."""
+
+
+@njit(cache=True, nogil=True)
+def pixel_rays(
+    pixels: Float32[np.ndarray, "N 2"], world_from_pixel: Float32[np.ndarray, "3 3"],
+    origin: Float32[np.ndarray, " 3"],
+) -> Float32[np.ndarray, "N 6"]:  # fmt: skip
+    """Origin and unit direction of the ray through each pixel (u, v)."""
+    rays = np.empty((len(pixels), 6), np.float32)
+    for i in range(len(pixels)):
+        length = np.float32(0)
+        for k in range(3):
+            row = world_from_pixel[k]
+            along = row[0] * pixels[i, 0] + row[1] * pixels[i, 1] + row[2]
+            rays[i, k], rays[i, 3 + k] = origin[k], along
+            length += along * along
+        for k in range(3):
+            rays[i, 3 + k] /= np.sqrt(length)
+    return rays
 
 
 @njit(cache=True, nogil=True)

@@ -156,3 +156,47 @@ def test_an_empty_world_has_no_boxes():
     assert boxes_in(np.eye(4), empty, 0.0).shape == (0, 9)
     assert (empty.at(0.0).owner == -1).all()
     assert len(KittiObjects.empty()) == 0
+
+
+def test_clutter_and_plants_stand_on_the_ground():
+    from datasets.simulation import clutter, plants
+
+    rng = np.random.default_rng(4)
+    things = (
+        clutter.bins, clutter.bicycles, clutter.trailer, clutter.motorcycle, clutter.stack,
+        clutter.planter, clutter.shelter, clutter.display, clutter.barrier, clutter.container,
+        lambda rng: plants.hedge(rng, 8, 2, 0.9, 0.8), lambda rng: plants.bush(rng, 2, 1, 1.5),
+        lambda rng: plants.shrubbery(rng, 9, 2),
+    )  # fmt: skip
+    for draw in things:
+        shapes = [draw(rng) for _ in range(4)]
+        for shape in shapes:
+            low, high = shape.extent
+            assert -0.35 < low[2] < 0.2 and 0.3 < high[2] < 4 and (high - low < 10).all()
+        assert len({tuple(shape.extent[1]) for shape in shapes}) > 1 or draw is clutter.motorcycle
+
+
+def test_windows_lie_behind_the_wall():
+    from datasets.simulation.buildings import building
+    from datasets.simulation.materials import Material
+
+    house = building(np.random.default_rng(1), 12, 10, 3, pitched=True)
+    glass = house.vertices[house.triangles[house.materials == Material.GLASS]]
+    front = glass[(np.ptp(glass[..., 1], 1) < 1e-4) & (glass[:, 0, 1] < 1)]
+    assert len(front) > 6 and (front[:, 0, 1] > 0.04).all()
+
+
+def test_tall_hedges_are_as_rough_as_leaves():
+    """Neighbouring pulses meet a hedge at depths that differ by decimetres, a wall's by none."""
+    from datasets.simulation import plants, scenery
+    from datasets.simulation.raycast import RayScene
+
+    rng = np.random.default_rng(2)
+    rays = np.zeros((400, 6), np.float32)
+    rays[:, 0], rays[:, 1], rays[:, 2] = np.linspace(1, 9, 400), -10, 0.8
+    rays[:, 4] = 1
+    spread = [
+        np.std(RayScene(shape).cast(rays).distance_m)
+        for shape in (plants.hedge(rng, 10, 2, 1.0, 0.8), scenery.board_fence(rng, 10))
+    ]
+    assert spread[0] > 0.06 > 2 * spread[1]
