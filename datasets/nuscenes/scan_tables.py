@@ -13,14 +13,27 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from datasets.nuscenes.decimal import parse_number
-from datasets.nuscenes.scan_results import END, _list_of_numbers, _packed, _skip_space, _text_end
+from datasets.nuscenes.json_bytes import (
+    CLOSE,
+    CLOSE_LIST,
+    COLON,
+    COMMA,
+    END,
+    OPEN,
+    OPEN_LIST,
+    QUOTE,
+    flag,
+    integer,
+    list_of_numbers,
+    packed,
+    skip_space,
+    skip_value,
+    text_end,
+)
 
 CHUNK_BYTES = 1 << 24
 # Kinds of fields; NUMBERS + n stands for a list of n numbers.
 TOKEN, TOKENS, INTEGER, FLAG, FILE, NUMBERS = range(6)
-QUOTE, BACKSLASH, COMMA, COLON, MINUS = (np.uint8(ord(c)) for c in '"\\,:-')
-OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = (np.uint8(ord(c)) for c in "{}[]")
 # A token of 32 hexadecimal digits is its number, in two words; a text of up to eight bytes is
 # SHORT + its length, and the bytes. So "", no token at all, is (SHORT, 0).
 SHORT = 0xFFFFFFFFFFFFFF00
@@ -89,7 +102,7 @@ def scan_parts(
     kinds = np.array(list(fields.values()))
     begin = np.concatenate([[0], np.cumsum(np.maximum(kinds - NUMBERS, 0))])
     time_field = names.index("timestamp") if FILE in kinds else -1
-    words, lengths = _packed(names)
+    words, lengths = packed(names)
     size = path.stat().st_size
     text = np.empty(min(size, CHUNK_BYTES) + len(END), np.uint8)
     with path.open("rb") as file:
@@ -104,9 +117,9 @@ def scan_parts(
             bits = np.zeros((rows, int(begin[-1])), np.uint64)
             position = 0
             if not opened:
-                position = _skip_space(text, 0) + 1
+                position = skip_space(text, 0) + 1
                 opened = text[position - 1] == OPEN_LIST
-                closed = opened and text[_skip_space(text, position)] == CLOSE_LIST
+                closed = opened and text[skip_space(text, position)] == CLOSE_LIST
             found, position, ended = _scan(
                 text, position, filled, words, lengths, kinds, begin, time_field, keys, integers,
                 bits, np.zeros(PATTERN_BYTES, np.uint8), patterns.texts, patterns.lengths,
@@ -114,7 +127,7 @@ def scan_parts(
             )  # fmt: skip
             closed = closed or ended
             if closed and not ended:
-                position = _skip_space(text, position) + 1
+                position = skip_space(text, position) + 1
             rest = (text[position:filled].tobytes() + file.read(1024)).strip() if closed else b""
             if not opened or (found == 0 and not closed) or rest:
                 raise NotPlain
@@ -139,13 +152,13 @@ def _scan(
     while True:
         start = position
         position = _scan_row(
-            text, _skip_space(text, position), last, words, lengths, kinds, begin, time_field,
+            text, skip_space(text, position), last, words, lengths, kinds, begin, time_field,
             keys[min(found, len(keys) - 1)], integers[min(found, len(keys) - 1)],
             bits[min(found, len(keys) - 1)], scratch, patterns, pattern_lengths, slots, count,
         ) if len(keys) else -1  # fmt: skip
         if position < 0:
             return found, start, False
-        position = _skip_space(text, position)
+        position = skip_space(text, position)
         if text[position] == CLOSE_LIST:
             return found + 1, position + 1, True
         if text[position] != COMMA:
@@ -164,10 +177,10 @@ def _scan_row(
         return -1
     seen, file_begin, file_end, file_field = 0, 0, 0, -1
     while True:
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
         if text[position] != QUOTE:
             return -1
-        end = _text_end(text, position)
+        end = text_end(text, position)
         if end < 0:
             return -1
         field = -1
@@ -178,12 +191,12 @@ def _scan_row(
                     same &= words[row, i] == text[position + 1 + i]
                 if same:
                     field = row
-        position = _skip_space(text, end + 1)
+        position = skip_space(text, end + 1)
         if text[position] != COLON:
             return -1
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
         if field < 0:
-            position = _skip_value(text, position, last)
+            position = skip_value(text, position, last)
         else:
             if seen >> field & 1:
                 return -1
@@ -194,17 +207,17 @@ def _scan_row(
             elif kind == TOKENS:
                 position = _tokens(text, position, keys[field])
             elif kind == INTEGER:
-                integers[field], position = _integer(text, position)
+                integers[field], position = integer(text, position)
             elif kind == FLAG:
-                integers[field], position = _flag(text, position)
+                integers[field], position = flag(text, position)
             elif kind == FILE:
-                file_begin, file_end, file_field = position + 1, _text_end(text, position), field
+                file_begin, file_end, file_field = position + 1, text_end(text, position), field
                 position = -1 if text[position] != QUOTE or file_end < 0 else file_end + 1
             else:
-                position = _list_of_numbers(text, position, bits[begin[field] : begin[field + 1]])
+                position = list_of_numbers(text, position, bits[begin[field] : begin[field + 1]])
         if position < 0:
             return -1
-        position = _skip_space(text, position)
+        position = skip_space(text, position)
         if text[position] == CLOSE:
             break
         if text[position] != COMMA:
@@ -222,82 +235,11 @@ def _scan_row(
 
 
 @numba.njit(cache=True, nogil=True)
-def _skip_value(text, position, last):
-    """The position after a value that is not wanted, of any kind, or -1."""
-    # One bit for each list (0) or object (1) that is open, the innermost lowest.
-    nested, depth = np.uint64(0), 0
-    while True:
-        byte = text[position]
-        if byte == QUOTE:
-            position = _skip_text(text, position, last)
-        elif byte == OPEN or byte == OPEN_LIST:
-            if depth == 60:
-                return -1
-            nested, depth = nested << np.uint64(1) | np.uint64(byte == OPEN), depth + 1
-            position = _skip_space(text, position + 1)
-            if text[position] != CLOSE and text[position] != CLOSE_LIST:
-                if byte == OPEN:
-                    position = _skip_key(text, position, last)
-                if position < 0:
-                    return -1
-                continue
-        elif byte == 116 or byte == 102:
-            position = _flag(text, position)[1]
-        elif byte == 110:
-            null = text[position + 1] == 117 and text[position + 2] == text[position + 3] == 108
-            position = position + 4 if null else -1
-        else:
-            position = parse_number(text, position)[1]
-        # Behind a value: what is closed here, and whether another one follows.
-        while True:
-            if position < 0:
-                return -1
-            if depth == 0:
-                return position
-            position = _skip_space(text, position)
-            is_object = nested & np.uint64(1) == np.uint64(1)
-            if text[position] == COMMA:
-                position = _skip_space(text, position + 1)
-                if is_object:
-                    position = _skip_key(text, position, last)
-                if position < 0:
-                    return -1
-                break
-            if text[position] != (CLOSE if is_object else CLOSE_LIST):
-                return -1
-            nested, depth = nested >> np.uint64(1), depth - 1
-            position += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _skip_text(text, position, last):
-    """The position after a text, escapes or not; -1 where it has no end."""
-    if text[position] != QUOTE:
-        return -1
-    position += 1
-    while position < last:
-        if text[position] == QUOTE:
-            return position + 1
-        position += 2 if text[position] == BACKSLASH else 1
-    return -1
-
-
-@numba.njit(cache=True, nogil=True)
-def _skip_key(text, position, last):
-    """The position of the value behind a key, or -1."""
-    position = _skip_text(text, position, last)
-    if position < 0:
-        return -1
-    position = _skip_space(text, position)
-    return _skip_space(text, position + 1) if text[position] == COLON else -1
-
-
-@numba.njit(cache=True, nogil=True)
 def _token(text, position, key):
     """Reads a token's two words; the position after it, or -1."""
     if text[position] != QUOTE:
         return -1
-    end = _text_end(text, position)
+    end = text_end(text, position)
     if end < 0:
         return -1
     size = end - position - 1
@@ -328,7 +270,7 @@ def _tokens(text, position, key):
     """The only token of a list; see MANY."""
     if text[position] != OPEN_LIST:
         return -1
-    position = _skip_space(text, position + 1)
+    position = skip_space(text, position + 1)
     key[0], key[1] = np.uint64(SHORT), np.uint64(0)
     if text[position] == CLOSE_LIST:
         return position + 1
@@ -338,40 +280,15 @@ def _tokens(text, position, key):
         if position < 0:
             return -1
         count += 1
-        position = _skip_space(text, position)
+        position = skip_space(text, position)
         if text[position] == CLOSE_LIST:
             break
         if text[position] != COMMA:
             return -1
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
     if count > 1:
         key[0], key[1] = np.uint64(SHORT), np.uint64(MANY)
     return position + 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _integer(text, position):
-    negative = text[position] == MINUS
-    if negative:
-        position += 1
-    value, start = 0, position
-    while 48 <= text[position] <= 57:
-        value = value * 10 + np.int64(text[position] - 48)
-        position += 1
-    if position == start or position > start + 18:
-        return 0, -1
-    return (-value if negative else value), position
-
-
-@numba.njit(cache=True, nogil=True)
-def _flag(text, position):
-    if text[position] == 116 and text[position + 1] == 114:
-        if text[position + 2] == 117 and text[position + 3] == 101:
-            return 1, position + 4
-    elif text[position] == 102 and text[position + 1] == 97 and text[position + 2] == 108:
-        if text[position + 3] == 115 and text[position + 4] == 101:
-            return 0, position + 5
-    return 0, -1
 
 
 @numba.njit(cache=True, nogil=True)
