@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
+from datasets.nuscenes.sensor_files import read_radar
 from datasets.simulation.materials import Material
 from datasets.simulation.meshes import box, join, pose
 from datasets.simulation.moments import Moments
+from datasets.simulation.nuscenes_rig import MOUNTS
+from datasets.simulation.nuscenes_scene import write_radar_file
 from datasets.simulation.radar import (
     MOVING,
     ONCOMING,
@@ -14,6 +17,7 @@ from datasets.simulation.radar import (
     RadarTargets,
     sense,
 )
+from datasets.simulation.town import draw_world
 from datasets.simulation.world import Actor, Track, World
 
 SIZE = (4.0, 2.0, 1.5)
@@ -151,3 +155,37 @@ def test_no_more_targets_than_the_radar_reports():
     found = sweeps(world(town=walls), 3, RadarModel(maximum_targets=20))
     assert [len(t.rcs_dbsm) for t in found] == [20, 20, 20]
     assert all((np.abs(np.arctan2(*t.position.T[::-1])) < np.radians(75)).all() for t in found)
+
+
+def test_sweeps_look_like_the_two_real_ones(real_data, tmp_path):
+    """As many targets near by, as strong, as still and as doubtful as in the sample data."""
+    real = np.concatenate([read_radar(path) for path in sorted(real_data.glob("nuscenes/*RADAR*"))])
+    assert len(real) == 250
+    files = []
+    mounts = [m.ego_from_sensor for m in MOUNTS.values() if m.modality == "radar"]
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        drive = draw_world(rng, 1.0)
+        scene, snapshot = Moments(drive).at(0.5)
+        for ego_from_radar in mounts:
+            pose_of_radar = drive.drive.pose(0.5) @ ego_from_radar
+            files.append(tmp_path / f"{len(files)}.pcd")
+            seen = sense(RadarModel(), scene, snapshot, drive, 0.5, pose_of_radar, rng)
+            write_radar_file(files[-1], seen)
+    ours = np.concatenate([read_radar(path) for path in files])
+
+    def near(targets):
+        return targets[np.hypot(targets["x"], targets["y"]) < 55]
+
+    def speed(targets):
+        return np.hypot(targets["vx_comp"], targets["vy_comp"])
+
+    assert 35 < len(near(ours)) / len(files) < len(near(real)) / 2 + 10
+    strength = [np.percentile(near(t)["rcs"], (10, 50, 90)) for t in (ours, real)]
+    np.testing.assert_allclose(*strength, atol=2.5)
+    np.testing.assert_allclose(*(np.percentile(speed(t), (25, 50)) for t in (ours, real)), atol=0.1)
+    for field, state in (("invalid_state", 0), ("ambig_state", 3)):
+        shares = [(t[field] == state).mean() for t in (ours, real)]
+        np.testing.assert_allclose(*shares, atol=0.1, err_msg=field)
+    moving = [(speed(t) > 2).mean() for t in (ours, real)]
+    np.testing.assert_allclose(*moving, atol=0.08)
