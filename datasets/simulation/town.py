@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
-from datasets.simulation import clutter, plants, scenery
+from datasets.simulation import clutter, plants
 from datasets.simulation.districts import DISTRICTS, District, draw_piece
+from datasets.simulation.furniture import IN_ZONES, ON_STREETS, Furniture
 from datasets.simulation.meshes import Mesh, join
 from datasets.simulation.terrain import Ground, Street, draw_street, draw_terrain
 from datasets.simulation.traffic import (
@@ -223,9 +221,9 @@ class _Builder:
         rng = self.rng
         if rng.random() < self.district.trees:
             thing = trees[rng.integers(3)].stretched(*rng.uniform(0.85, 1.15, 3))
-            kind = _Furniture(None, 0.0, 0.35, "kerb", rng.uniform(0, 6.28))
+            kind = Furniture(None, 0.0, 0.35, "kerb", rng.uniform(0, 6.28))
         else:
-            choice = _IN_ZONES if self.district.kerb < 0.05 else _ON_STREETS
+            choice = IN_ZONES if self.district.kerb < 0.05 else ON_STREETS
             shares = np.array([kind.share for kind in choice])
             kind = choice[rng.choice(len(choice), p=shares / shares.sum())]
             thing = kind.draw(rng)
@@ -257,59 +255,3 @@ def _footway(street: Street) -> tuple[float, float]:
     """Where people walk, from d to d; beside a narrow pavement at the carriageway's edge."""
     last = street.front - 0.4
     return min(street.half_width + 0.6, last - 0.3), last
-
-
-@dataclass(frozen=True)
-class _Furniture:
-    """A kind of thing that stands beside the carriageway."""
-
-    draw: Callable[[np.random.Generator], Mesh] | None
-    share: float
-    radius: float
-    """Of the place that it takes, metres."""
-    place: str
-    """At the kerb, before the fronts, anywhere in between, or in the row of parked cars."""
-    turn: float = 0.0
-    """Against the traffic of its side."""
-    turned: bool = False
-    """Whether it stands any way round."""
-
-
-def _shrub(rng: np.random.Generator) -> Mesh:
-    return plants.bush(rng, *rng.uniform((0.5, 0.5, 0.5), (1.3, 0.9, 1.9)))
-
-
-_QUARTER = np.pi / 2
-_ON_STREETS = (
-    _Furniture(scenery.lamp_post, 0.15, 0.25, "kerb", _QUARTER),
-    _Furniture(scenery.road_sign, 0.14, 0.25, "kerb"),
-    _Furniture(scenery.traffic_light, 0.02, 0.25, "kerb"),
-    _Furniture(scenery.bollard, 0.10, 0.2, "kerb"),
-    _Furniture(clutter.bins, 0.11, 0.9, "front"),
-    _Furniture(clutter.cabinet, 0.05, 0.5, "front"),
-    _Furniture(_shrub, 0.06, 0.6, "front"),
-    _Furniture(clutter.bicycles, 0.07, 1.2, "front", _QUARTER),
-    _Furniture(clutter.bench, 0.03, 0.8, "front", _QUARTER),
-    _Furniture(clutter.post_with_poster, 0.03, 0.5, "middle", turned=True),
-    _Furniture(clutter.motorcycle, 0.04, 0.7, "kerb"),
-    _Furniture(clutter.stack, 0.04, 0.8, "front", turned=True),
-    _Furniture(clutter.planter, 0.04, 0.8, "middle"),
-    _Furniture(clutter.shelter, 0.02, 1.6, "front", _QUARTER),
-    _Furniture(clutter.barrier, 0.03, 1.3, "middle", turned=True),
-    _Furniture(clutter.trailer, 0.05, 1.9, "parked"),
-    _Furniture(clutter.container, 0.02, 1.4, "parked"),
-)
-_IN_ZONES = (
-    _Furniture(scenery.lamp_post, 0.09, 0.25, "middle", _QUARTER),
-    _Furniture(scenery.road_sign, 0.05, 0.25, "middle"),
-    _Furniture(scenery.bollard, 0.08, 0.2, "middle"),
-    _Furniture(clutter.rubbish_bin, 0.06, 0.4, "middle", turned=True),
-    _Furniture(_shrub, 0.05, 0.6, "middle"),
-    _Furniture(clutter.bicycles, 0.17, 1.2, "middle", turned=True),
-    _Furniture(clutter.bench, 0.08, 0.8, "front", _QUARTER),
-    _Furniture(clutter.post_with_poster, 0.09, 0.5, "middle", turned=True),
-    _Furniture(clutter.table_with_parasol, 0.09, 1.2, "middle"),
-    _Furniture(clutter.display, 0.13, 0.9, "front", turned=True),
-    _Furniture(clutter.planter, 0.09, 0.8, "middle", turned=True),
-    _Furniture(clutter.motorcycle, 0.02, 0.7, "middle", turned=True),
-)
