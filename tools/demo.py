@@ -119,7 +119,8 @@ def call(tool: str, *arguments) -> None:
         process.wait()
         status = 130
     if status:
-        print("stopped; the same command goes on from here", flush=True)
+        if status != 2:                     # 2: something to mend first, which the tool has said
+            print("stopped; the same command goes on from here", flush=True)
         raise SystemExit(status)
 
 

@@ -33,15 +33,21 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the detections")
     parser.add_argument(
-        "--min-score", type=float, default=0.3, help="of what is counted and drawn; all is written"
+        "--min-score", type=float, default=0.3, metavar="S",
+        help="of what is counted and drawn (default: %(default)s); all is written",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drop-not-finite", action="store_true", help="leave out points that are NaN or infinite"
     )
-    parser.add_argument("--drop-bad-points", action="store_true", help="leave out NaN and infinity")
     parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU where there is one")
     parser.add_argument(
         "--cuda-graph", action=argparse.BooleanOptionalAction,
         help="replay the whole detector as one CUDA graph; default: on a GPU, where it can be",
     )  # fmt: skip
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="NAME=VALUE",
+        help="change settings, such as model.head.nms_iou=0.3",
+    )  # fmt: skip
     drawn = parser.add_mutually_exclusive_group()
     drawn.add_argument("--view", action="store_true", help="show each frame in a window")
     drawn.add_argument(
@@ -71,8 +77,9 @@ def main() -> int:
     scans = find_scans(scans)
     model = load_model(config, chosen.checkpoint, arguments.device)
     predict = predictor(model, arguments.cuda_graph)
+    blank = []
     for path in scans:
-        frame = read_frame(path, arguments.drop_bad_points)
+        frame = read_frame(path, arguments.drop_not_finite)
         (found,) = detect(model, [frame.sample], predict=predict)
         text = json.dumps(as_dict(found, config.classes), indent=1)
         save_text(arguments.out / f"{path.stem}.json", text + "\n")
@@ -84,7 +91,9 @@ def main() -> int:
         words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         if not model.points_in_range(frame.sample.points):
             low, high = model.grid.minimum, model.grid.maximum
-            words = f"nothing: no point lies in the detector's range {low} to {high} m"
+            count = len(frame.sample.points)
+            words = f"none of its {count} points lies in the detector's range {low} to {high} m"
+            blank.append(f"{path}: {words}")
         print(f"{path.stem}: {words or f'nothing scored {arguments.min_score} or more'}")
         if arguments.view or arguments.picture:
             picture = arguments.picture
@@ -92,6 +101,11 @@ def main() -> int:
                 picture = picture.with_name(f"{picture.stem}_{path.stem}{picture.suffix}")
             draw(frame, found, config.classes, picture, arguments.min_score)
     print(f"detections: {arguments.out}")
+    if blank:
+        raise InputError(
+            f"{blank[0]}, so that nothing can be found there ({len(blank)} of {len(scans)} scans "
+            f"are like that); is it whole, in metres, x forward?"
+        )
     return 0
 
 

@@ -25,7 +25,10 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--results", type=Path, help="write a result file a frame into this folder")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="NAME=VALUE",
+        help="change settings, such as val_dataset.split=test model.head.nms_iou=0.3",
+    )  # fmt: skip
     arguments = parser.parse_args()
 
     from rich.console import Console

@@ -105,14 +105,16 @@ def test_a_scan_without_calibration_gets_no_kitti_results(tool, checkpoint, tmp_
 
 
 @pytest.mark.parametrize("points", [0, 5])
-def test_a_scan_with_nothing_in_range_gives_no_detections_and_says_so(
+def test_a_scan_with_nothing_in_range_is_named_and_does_not_stop_the_others(
     tool, checkpoint, tmp_path, points
 ):
-    scan = tmp_path / "far.bin"
+    scan, good = tmp_path / "far.bin", tmp_path / "good.bin"
     np.full((points, 4), 500, np.float32).tofile(scan)
-    status, out, _ = tool("detect", TOY, checkpoint, scan, "--out", tmp_path / "out")
-    assert status == 0 and "no point lies in the detector's range" in out
+    ToyDataset()[3].points.tofile(good)
+    result = tool("detect", TOY, checkpoint, scan, good, "--out", tmp_path / "out")
+    refused(result, scan, f"none of its {points} points lies in", "1 of 2 scans", "in metres")
     assert json.loads((tmp_path / "out" / "far.json").read_text())["boxes"] == []
+    assert json.loads((tmp_path / "out" / "good.json").read_text())["boxes"]
 
 
 def test_what_is_wrong_with_a_scan_is_said_in_one_sentence(tool, checkpoint, tmp_path):
@@ -125,7 +127,7 @@ def test_what_is_wrong_with_a_scan_is_said_in_one_sentence(tool, checkpoint, tmp
     points[2, 1] = np.nan
     points.tofile(scan)
     refused(tool("detect", TOY, checkpoint, scan, "--out", out), scan, "NaN")
-    assert tool("detect", TOY, checkpoint, scan, "--out", out, "--drop-bad-points")[0] == 0
+    assert tool("detect", TOY, checkpoint, scan, "--out", out, "--drop-not-finite")[0] == 0
     (tmp_path / "b").mkdir()
     points.tofile(tmp_path / "b" / "a.bin")
     refused(tool("detect", TOY, checkpoint, scan, tmp_path / "b", "--out", out), "same name")
