@@ -103,18 +103,18 @@ def add_sparse(commands) -> None:
     parser = commands.add_parser(
         "sparse",
         help="the sparse engine on the GPU beside the installed peers",
-        description="Voxelization, maps, layers, backbones and a whole detector on simulated "
-        "scans: ours and every installed peer with the same frames and weights, median and "
-        "quartiles, and the physical floor: bytes moved once at the measured copy rate or "
-        "operations at the measured matrix rate.",
+        description="Voxelization, maps, layers, plain and focal backbones and whole detectors on "
+        "simulated scans: ours and every installed peer with the same frames and weights, median "
+        "and quartiles, peak memory, and the physical floor: bytes moved once at the measured "
+        "copy rate or operations at the measured matrix rate.",
     )
     parser.add_argument("--workloads", nargs="+", default=["kitti", "nuscenes", "waymo"])
     parser.add_argument("--peers", nargs="*", help="default: all that are installed")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    parser.add_argument(
-        "--parts", nargs="+", default=["backbones", "layers", "voxels", "detectors"],
-        choices=["backbones", "layers", "voxels", "detectors"],
-    )  # fmt: skip
+    parser.add_argument("--precisions", nargs="+", default=["fp16", "tf32"],
+                        choices=["fp16", "tf32"])
+    parts = ["voxels", "maps", "layers", "detectors", "backbones", "focal"]
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--no-training", action="store_true", help="leave out backward passes")
     parser.add_argument("--frames", type=int, default=8, help="that take turns (%(default)s)")
     parser.add_argument("--repeats", type=int, default=24, help="of each call (%(default)s)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -91,12 +92,24 @@ def peak_mebibytes(call: Callable[[], object]) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
+@contextmanager
+def tf32_products():
+    """float32 is multiplied as TF32, by torch and by what follows its switch."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 @dataclass(frozen=True)
 class Ceilings:
     """What the GPU at hand reaches on large, simple work."""
 
     bytes_per_ms: float
     operations_per_ms: dict[torch.dtype, float]
+    """Of float32, multiplied as TF32."""
 
     @classmethod
     def measured(cls) -> Ceilings:
@@ -105,7 +118,8 @@ class Ceilings:
         # A kernel: in a graph, `copy_` is the copy engine's, which is slower.
         copy = gpu_time([lambda: torch.mul(source, 1.0, out=target)], inner=4).median
         rates = {}
-        for dtype in (torch.float16, torch.float32):
-            a, b = (torch.randn(8192, 8192, device="cuda", dtype=dtype) for _ in range(2))
-            rates[dtype] = 2 * 8192**3 / gpu_time([lambda a=a, b=b: a @ b], inner=4).median
+        with tf32_products():
+            for dtype in (torch.float16, torch.float32):
+                a, b = (torch.randn(8192, 8192, device="cuda", dtype=dtype) for _ in range(2))
+                rates[dtype] = 2 * 8192**3 / gpu_time([lambda a=a, b=b: a @ b], inner=4).median
         return cls(2 * 4 * source.numel() / copy, rates)

@@ -56,8 +56,7 @@ class ResidualBlock(SparseModule):
         self.second = SparseSequential(SubMConv3d(channels, channels, 3), norm(channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        out = self.second(self.first(x))
-        return out.replace((out.features + x.features).relu())
+        return self.second(self.first(x), beside=x)
 
 
 @dataclass(frozen=True)
@@ -135,6 +134,10 @@ class SparseEncoder(nn.Module):
                 f"convolution needs 3; use fewer stages or a finer voxel height"
             )
         self.out = strided_block(channels[-1], out_channels, (3, 1, 1), (2, 1, 1), 0)
+        self._steps = [
+            (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+            for conv in self.modules() if isinstance(conv, SparseConv3d)
+        ]  # fmt: skip
         self.stride = 2 ** (len(channels) - 1)
         self.bev_shape = (y, x)
         self.out_channels = out_channels * ((z - 3) // 2 + 1)
@@ -142,10 +145,7 @@ class SparseEncoder(nn.Module):
     def forward(self, x: SparseTensor) -> BackboneOutput:
         importances = []
         if not self.focal:
-            x.occupancy.prepare([
-                (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-                for conv in self.modules() if isinstance(conv, SparseConv3d)
-            ])  # fmt: skip
+            x.occupancy.prepare(self._steps)
         x = self.stem(x)
         for index, stage in enumerate(self.stages):
             x = stage(x)

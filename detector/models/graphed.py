@@ -8,13 +8,18 @@ suppression on all candidates. What a graph has no room for is an OverflowError.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from detector.ops.boxes.gpu import kept_in_order
+from detector.models.backbones import SparseEncoder
+from detector.models.flips import FLIPS, mean_maps
+from detector.models.heads import TaskMaps
+from detector.ops.boxes.gpu import kept_apart, kept_in_order
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS
 from detector.records import Batch, Detections
@@ -32,23 +37,27 @@ class GraphedDetector:
     Args:
         model: in evaluation mode, on a GPU.
         batch_size: frames of a batch.
-        most_points: points of a batch there is room for.
+        most_points: points of a batch there is room for; None takes what so many voxels may hold.
         most_voxels: voxels of a batch there is room for; None takes the model's own limit.
         dtype: of features and weights, float16 or bfloat16.
 
     Raises:
-        ValueError: a model that can't be captured: focal stages, test-time flips, other than box
-            suppression.
+        ValueError: a model that can't be captured: one without a sparse encoder of voxels, such as
+            pillars, or with layers that have no kernels in `dtype`.
     """
 
     def __init__(
-        self, model: nn.Module, batch_size: int = 1, most_points: int = 200_000,
+        self, model: nn.Module, batch_size: int = 1, most_points: int | None = None,
         most_voxels: int | None = None, dtype: torch.dtype = torch.float16,
     ):  # fmt: skip
-        if model.double_flip or model.head.keep_options.get("nms_radius_m") is not None:
-            raise ValueError("flips and suppression by distance can't be captured in a graph yet")
+        if not isinstance(model.backbone, SparseEncoder):
+            raise ValueError(
+                f"a graph needs a sparse encoder of voxels, not a {type(model.backbone).__name__}"
+            )
         if most_voxels is None:
             most_voxels = batch_size * (model.encoder.max_voxels[1] or 150_000)
+        if most_points is None:
+            most_points = max(200_000 * batch_size, 4 * most_voxels)
         self.model, self.batch_size, self.dtype = model, batch_size, dtype
         encoder = model.encoder
         self.plan = PlannedEncoder(
@@ -63,10 +72,15 @@ class GraphedDetector:
         )
         last = self.plan.out_level
         layers, rows, columns = last.bitmap.shape
-        self.out_channels = self.plan.layers[-1][1][-1].channels
+        self.out_channels = self.plan.out_channels
         self.map = torch.zeros(
             batch_size, rows, columns, self.out_channels, layers, dtype=dtype, device=device
         )
+        radius = model.head.keep_options["nms_radius_m"]
+        self.radius_m = (
+            None if radius is None
+            else torch.tensor(radius, dtype=torch.float64, device=device)
+        )  # fmt: skip
         self._to_map = Kernel(
             SOURCE, "to_map", "PPiiPiiiiP", dict(BF16=int(dtype == torch.bfloat16))
         )
@@ -92,22 +106,38 @@ class GraphedDetector:
             raise ValueError(
                 f"the graph takes batches of {self.batch_size}, got {batch.batch_size}"
             )
+        if batch.points.shape[1] != self.voxelizer.points.shape[1]:
+            raise ValueError(
+                f"points have {batch.points.shape[1]} columns, the graph takes "
+                f"{self.voxelizer.points.shape[1]}"
+            )
         self.voxelizer.load(batch.points, batch.frame_of_point if self.batch_size > 1 else None)
         self.graph.replay()
-        boxes, scores, labels, keep = self.out
+        boxes, scores, labels, numbers = self.out
         # The one wait of a batch: how many there are decides the results' sizes.
-        places = keep.nonzero()
-        self.plan.check_capacity()
-        most = self.model.head.keep_options["max_detections"]
-        found = []
-        for frame, frame_id in enumerate(batch.frame_ids):
-            mine = places[places[:, 0] == frame, 1][:most]
-            found.append(
-                Detections(frame_id, boxes[frame, mine], scores[frame, mine], labels[frame, mine])
-            )
-        return found
+        found = numbers.tolist()
+        counts, voxels = found[: self.batch_size], found[self.batch_size :]
+        levels = self.plan.levels.levels
+        if any(n > level.capacity for n, level in zip(voxels, levels, strict=True)):
+            self.plan.check_capacity()
+        boxes, scores, labels = boxes.clone(), scores.clone(), labels.clone()
+        return [
+            Detections(frame_id, boxes[frame, :n], scores[frame, :n], labels[frame, :n])
+            for frame, (frame_id, n) in enumerate(zip(batch.frame_ids, counts, strict=True))
+        ]
 
     def _run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        maps, occupied = self._maps()
+        if self.model.double_flip:
+            seen = [(FLIPS[0], maps)]
+            for before, signs in pairwise(FLIPS):
+                self._mirror([a * b for a, b in zip(before, signs, strict=True)])
+                seen.append((signs, self._maps()[0]))
+            maps = mean_maps(seen)
+        return self._kept(self.model.head.decode(maps), occupied)
+
+    def _maps(self) -> tuple[list[TaskMaps], Tensor]:
+        """The head's maps of the voxelizer's points; (B,) bool, which frames have a voxel."""
         occupied = self._voxels()
         rows = self.plan.from_rows()
         last = self.plan.out_level
@@ -119,8 +149,15 @@ class GraphedDetector:
             device=self.device.index,
         )  # fmt: skip
         bev = self.map.flatten(3).permute(0, 3, 1, 2)                           # (B, C * Z, Y, X)
-        candidates = self.model.head.decode(self.head(self.bev(bev)))
-        return self._kept(candidates, occupied)
+        return self.head(self.bev(bev)), occupied
+
+    def _mirror(self, signs: Sequence[int]) -> None:
+        """Turns the points, as `detector.models.flips.flipped` does, in place: the next frame's
+        overwrite them."""
+        for columns in [(0, 1), *filter(None, [self.model.velocity_columns])]:
+            for column, sign in zip(columns, signs, strict=True):
+                if sign < 0:
+                    self.voxelizer.points[:, column].neg_()
 
     def _voxels(self) -> Tensor:
         """Fills the plan's rows; (B,) bool, which frames have a voxel."""
@@ -138,23 +175,35 @@ class GraphedDetector:
         return ((first.coordinates[:, 0] == frames[:, None]) & real).any(1)
 
     def _kept(self, found, occupied: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Candidates of each frame, best first, and which of them remain."""
+        """Boxes of each frame that remain, best first, and numbers: how many, and the plan's voxels
+        of each level."""
         options = self.model.head.keep_options
         scores = torch.where(occupied[:, None], found.scores, 0.0)
         strong = (scores >= options["score_threshold"]) & (scores > 0)
         strong &= found.boxes.isfinite().all(2)
         order = torch.argsort(torch.where(strong, -scores, 1.0), dim=1, stable=True)
         keep = [
-            kept_in_order(boxes[:, :7], places, options["nms_iou"], labels, ~good[places])
+            self._survivors(boxes, labels, places, ~good[places])
             for boxes, labels, places, good in zip(
                 found.boxes, found.labels, order, strong, strict=True
             )
         ]
+        # The kept ones first, in their order, as many as may be.
+        keep = torch.stack(keep)
+        place = torch.argsort((~keep).byte(), dim=1, stable=True)[:, : options["max_detections"]]
+        order = order.gather(1, place)
         columns = order[:, :, None].expand(-1, -1, found.boxes.shape[2])
+        counts = keep.sum(1).clamp(max=place.shape[1])
         return (
-            found.boxes.gather(1, columns), scores.gather(1, order),
-            found.labels.gather(1, order), torch.stack(keep),
+            found.boxes.gather(1, columns), scores.gather(1, order), found.labels.gather(1, order),
+            torch.cat([counts, self.plan.levels.most[:, 0]]),
         )  # fmt: skip
+
+    def _survivors(self, boxes: Tensor, labels: Tensor, order: Tensor, skip: Tensor) -> Tensor:
+        if self.radius_m is not None:
+            return kept_apart(boxes, order, self.radius_m[labels], labels, skip)
+        iou = self.model.head.keep_options["nms_iou"]
+        return kept_in_order(boxes[:, :7], order, iou, labels, skip)
 
 
 def _fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:

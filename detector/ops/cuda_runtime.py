@@ -17,7 +17,7 @@ import struct
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,10 +26,14 @@ import torch
 from detector.errors import InputError
 
 Define = int | str
+_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _INVALID_CONTEXT = 201
 _PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
+
+
+_CONFIGURATION = struct.Struct("7IPPI4x")  # CUlaunchConfig: sizes, stream, attributes (none)
 
 
 class Kernel:
@@ -42,6 +46,8 @@ class Kernel:
             Tensors may be given for P; None is a null pointer.
         defines: macros.
         shared_bytes: of dynamic shared memory.
+        exact: compiled for exactly the GPU's architecture (`sm_90a`), with instructions that
+            later ones lack.
     """
 
     def __init__(
@@ -51,19 +57,26 @@ class Kernel:
         signature: str,
         defines: Mapping[str, Define] | None = None,
         shared_bytes: int = 0,
+        *,
+        exact: bool = False,
     ):
         self.path = path
+        self.exact = exact
         self.name = name
         self.defines = dict(defines or {})
         self.shared_bytes = shared_bytes
-        self._parameters = struct.Struct(signature)
-        self._pointers = [position for position, kind in enumerate(signature) if kind == "P"]
-        self._buffer = ctypes.create_string_buffer(self._parameters.size)
-        self._size = ctypes.c_size_t(self._parameters.size)
+        parameters = struct.Struct(signature)
+        self._buffer = ctypes.create_string_buffer(parameters.size)
+        self._size = ctypes.c_size_t(parameters.size)
+        self._pack = _packing(signature, parameters, self._buffer)
         self._extra = (ctypes.c_void_p * 5)(
             _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
+        self._configuration = ctypes.create_string_buffer(_CONFIGURATION.size)
+        # What does not change from one start to the next, as the driver's function takes it.
+        self._first = ctypes.c_void_p(ctypes.addressof(self._configuration))
+        self._last = ctypes.c_void_p(ctypes.addressof(self._extra))
         self._functions: dict[int, ctypes.c_void_p] = {}
 
     def __call__(self, grid: Sequence[int], threads: int, *arguments, device: int) -> None:
@@ -71,29 +84,33 @@ class Kernel:
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
-        values = list(arguments)
-        for position in self._pointers:
-            value = values[position]
-            values[position] = 0 if value is None else value.data_ptr()
-        # Nobody else runs between filling the buffer and the launch: `PyDLL` holds the GIL.
-        self._parameters.pack_into(self._buffer, 0, *values)
-        x, y, z = (*grid, 1, 1)[:3]
-        stream = torch._C._cuda_getCurrentRawStream(device)
-        status = _driver().cuLaunchKernel(
-            function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
-        )
+        # Nobody else runs between filling the buffers and the launch: `PyDLL` holds the GIL.
+        self._pack(*arguments)
+        status = self._start(function, grid, threads, device)
         if status == _INVALID_CONTEXT:  # this thread's first work on a GPU, as in autograd's
             _make_current(device)
-            self._parameters.pack_into(self._buffer, 0, *values)
-            status = _driver().cuLaunchKernel(
-                function, x, y, z, threads, 1, 1, self.shared_bytes, stream, None, self._extra
-            )
-        _check(status, self.name)
+            self._pack(*arguments)
+            status = self._start(function, grid, threads, device)
+        if status:
+            _check(status, self.name)
+
+    def _start(
+        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int
+    ) -> int:
+        x, y, z = (*grid, 1, 1)[:3]
+        _CONFIGURATION.pack_into(
+            self._configuration, 0, x, y, z, threads, 1, 1, self.shared_bytes,
+            torch._C._cuda_getCurrentRawStream(device), 0, 0,
+        )  # fmt: skip
+        # One structure in place of eleven arguments: converting them costs more than the launch.
+        return _driver().cuLaunchKernelEx(self._first, function, None, self._last)
 
     def _load(self, device: int) -> ctypes.c_void_p:
         with torch.cuda.device(device):
             _make_current(device)
-            module = _module(self.path, tuple(sorted(self.defines.items())), device)
+            module = _module(
+                self.path, tuple(sorted(self.defines.items())), device, self.exact
+            )
             function = ctypes.c_void_p()
             _check(
                 _driver().cuModuleGetFunction(ctypes.byref(function), module, self.name.encode()),
@@ -122,6 +139,20 @@ class Kernel:
         return found
 
 
+def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) -> Callable:
+    """A function that writes a kernel's arguments into `buffer`, None as a null pointer. It is made
+    for the signature, since a loop over it would take as long as the rest of a launch."""
+    names = [f"a{position}" for position in range(len(signature))]
+    values = [
+        f"0 if {name} is None else {name}.data_ptr()" if kind == "P" else name
+        for name, kind in zip(names, signature, strict=True)
+    ]
+    return eval(
+        f"lambda {', '.join(names)}: pack_into(buffer, 0, {', '.join(values)})",
+        dict(pack_into=parameters.pack_into, buffer=buffer),
+    )
+
+
 def compile_source(path: Path, defines: Mapping[str, Define], architecture: str) -> bytes:
     """Machine code (`sm_90`) or PTX (`compute_90`) of a source file. Needs no GPU.
 
@@ -129,7 +160,12 @@ def compile_source(path: Path, defines: Mapping[str, Define], architecture: str)
         InputError: NVRTC is not installed.
         RuntimeError: the source does not compile; the message is the compiler's.
     """
-    return _compile(path.read_text(), path.name, tuple(sorted(defines.items())), architecture)
+    return _compile(source_text(path), path.name, tuple(sorted(defines.items())), architecture)
+
+
+def source_text(path: Path) -> str:
+    """A source file with what it includes (`#include "..."`, beside it) in its place."""
+    return _INCLUDE.sub(lambda found: source_text(path.parent / found[1]), path.read_text())
 
 
 def cache_folder() -> Path:
@@ -154,21 +190,21 @@ def shared_memory_limit(device: int) -> int:
 
 
 @functools.cache
-def _module(path: Path, defines: tuple, device: int) -> ctypes.c_void_p:
+def _module(path: Path, defines: tuple, device: int, exact: bool) -> ctypes.c_void_p:
     major, minor = torch.cuda.get_device_capability(device)
     if major < 8:
         raise InputError(
             f"GPU {device} has compute capability {major}.{minor}; the GPU kernels need 8.0 or "
             f"later (Ampere); use device 'cpu'"
         )
-    image = _cached_code(path, defines, f"{major}{minor}")
+    image = _cached_code(path, defines, f"{major}{minor}{'a' if exact else ''}")
     module = ctypes.c_void_p()
     _check(_driver().cuModuleLoadData(ctypes.byref(module), image), path.name)
     return module
 
 
 def _cached_code(path: Path, defines: tuple, capability: str) -> bytes:
-    source = path.read_text()
+    source = source_text(path)
     key = hashlib.sha256(
         repr((_CUBIN_KEY, source, defines, capability, torch.version.cuda)).encode()
     ).hexdigest()[:32]
@@ -176,7 +212,7 @@ def _cached_code(path: Path, defines: tuple, capability: str) -> bytes:
     with suppress(OSError):
         return file.read_bytes()
     newest = max(_architectures())
-    known = int(capability) <= newest
+    known = capability.endswith("a") or int(capability) <= newest
     target = f"sm_{capability}" if known else f"compute_{newest}"
     image = _compile(source, path.name, defines, target)
     try:
@@ -265,8 +301,8 @@ def _driver() -> ctypes.PyDLL:
             f"the NVIDIA driver (libcuda.so.1) can't be loaded ({error}); install it, or use "
             f"device 'cpu'"
         ) from None
-    unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
-    driver.cuLaunchKernel.argtypes = [pointer, *[unsigned] * 7, pointer, pointer, pointer]
+    pointer = ctypes.c_void_p
+    driver.cuLaunchKernelEx.argtypes = [pointer] * 4
     driver.cuModuleGetFunction.argtypes = [pointer, pointer, ctypes.c_char_p]
     driver.cuModuleLoadData.argtypes = [pointer, ctypes.c_char_p]
     driver.cuFuncSetAttribute.argtypes = [pointer, ctypes.c_int, ctypes.c_int]

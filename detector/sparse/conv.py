@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from detector.ops.occupancy import KernelMap, Occupancy
 from detector.ops.occupancy.shapes import as_triple
 from detector.sparse.engines import current_engine
 from detector.sparse.modules import SparseModule
@@ -67,6 +68,10 @@ class SubMConv3d(_Convolution):
         super().__init__(in_channels, out_channels, kernel_size, bias)
         self.dilation = as_triple(dilation, "dilation", 1)
 
+    def sites(self, x: SparseTensor) -> tuple[Occupancy, KernelMap]:
+        """The voxels of the result, and which of x's they see."""
+        return x.occupancy, x.occupancy.neighbours(self.kernel_size, self.dilation)
+
     def forward(self, x: SparseTensor) -> SparseTensor:
         return current_engine().submanifold(x, self.weight, self.bias, self.dilation)
 
@@ -93,6 +98,12 @@ class SparseConv3d(_Convolution):
         self.stride = as_triple(stride, "stride", 1)
         self.padding = as_triple(padding, "padding", 0)
         self.dilation = as_triple(dilation, "dilation", 1)
+
+    def sites(self, x: SparseTensor) -> tuple[Occupancy, KernelMap]:
+        """The voxels of the result, and which of x's they see."""
+        return x.occupancy.downsample(
+            self.kernel_size, self.stride, self.padding, self.dilation
+        )
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return current_engine().strided(

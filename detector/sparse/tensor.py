@@ -67,7 +67,7 @@ class SparseTensor:
         return self.occupancy.batch_size
 
     def __len__(self) -> int:
-        return len(self.features)
+        return self.features.shape[0]
 
     def __repr__(self) -> str:
         return (
@@ -129,7 +129,7 @@ def _order(occupancy: Occupancy, coordinates: Tensor) -> Tensor:
 
 
 def _check_features(features: Tensor, rows: int) -> None:
-    if features.ndim != 2 or len(features) != rows or not features.is_floating_point():
+    if features.ndim != 2 or features.shape[0] != rows or not features.is_floating_point():
         raise ValueError(
             f"features must be floats of shape ({rows}, C), one row a voxel; got "
             f"{features.dtype} of shape {tuple(features.shape)}"

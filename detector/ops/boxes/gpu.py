@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from detector.ops.cuda_runtime import Kernel
 
@@ -56,6 +57,29 @@ def kept_in_order(
             float(iou_threshold), suppressed_by, words, device=device,
         )  # fmt: skip
         _walk(words)((1,), 32, suppressed_by, words, count, skip, keep, device=device)
+    return keep
+
+
+def kept_apart(
+    boxes: Tensor, order: Tensor, radius_m: Tensor, labels: Tensor, skip: Tensor
+) -> Tensor:
+    """As `kept_in_order`, where it is not overlap but a centre within the better box's radius,
+    seen from above, that drops a box of its label.
+
+    Args:
+        radius_m: (N,) float64 by box.
+    """
+    count = len(order)
+    keep = torch.empty(count, dtype=torch.bool, device=boxes.device)
+    if count:
+        place, label = boxes[order, :2].double(), labels[order]
+        distance = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist")
+        near = (distance < radius_m[order][:, None]) & (label[:, None] == label)
+        words = -(-count // 64)
+        near = functional.pad(near.triu(1), (0, 64 * words - count)).view(count, words, 64)
+        bit = torch.arange(64, device=boxes.device)
+        suppressed_by = (near.long() << bit).sum(2)  # distinct bits: their sum is their union
+        _walk(words)((1,), 32, suppressed_by, words, count, skip, keep, device=boxes.get_device())
     return keep
 
 

@@ -1,4 +1,4 @@
-"""The bitmap index on a GPU; `occupancy.cu` describes its layout.
+"""The bitmap index on a GPU; `index.cu` describes its layout.
 
 `Bitmap` holds buffers and starts kernels without ever waiting: fixed-capacity inference uses it as
 it is. `BitmapIndex` has the methods of the CPU's index; making one whose size is not known waits
@@ -17,35 +17,72 @@ from jaxtyping import Bool, Int32
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.shapes import Triple, convolved_shape
+from detector.ops.occupancy.shapes import Triple, shapes_along
 
-SOURCE = Path(__file__).with_name("occupancy.cu")
-WORDS_PER_BLOCK = 4096  # of the scan
+INDEX = Path(__file__).with_name("index.cu")
+TABLES = Path(__file__).with_name("tables.cu")
+SPAN = 1024  # words that a word of the summary stands for
+SPANS_PER_BLOCK = 2  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
 THREADS = 256
 TABLE_THREADS = 128
 ONE = (1, 1, 1)
 
-_mark = Kernel(SOURCE, "mark", "PPiPiiiiiPP")
-_mark_windows = Kernel(SOURCE, "mark_windows", "PPPiiiiP" + "i" * 16)
-_mark_neighbours = Kernel(SOURCE, "mark_neighbours", "PPiPP" + "i" * 7)
-_scan = Kernel(SOURCE, "scan", "PiPPPiP")
-_emit = Kernel(SOURCE, "emit", "PPPPiPiiii")
-_find_rows = Kernel(SOURCE, "find_rows", "PPiPPiiiiiP")
-_transpose_table = Kernel(SOURCE, "transpose_table", "PiiPi")
-_mask_table = Kernel(SOURCE, "mask_table", "PiiiPi")
-_unmark = Kernel(SOURCE, "unmark", "PPiPiii")
+_mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
+_mark_windows = Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16)
+_mark_neighbours = Kernel(INDEX, "mark_neighbours", "PPiPPP" + "i" * 7)
+_scan = Kernel(INDEX, "scan", "PPiPPPiPPiiii")
+_emit = Kernel(INDEX, "emit", "PPPPiPiiii")
+_clear = Kernel(INDEX, "clear", "PPiPi")
+_find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
+_transpose_table = Kernel(TABLES, "transpose_table", "PiiPi")
+_mask_table = Kernel(TABLES, "mask_table", "PiiiPi")
 
 
 @functools.cache
 def _fill_table(kernel_size: Triple | None) -> Kernel:
     """For one kernel size, or for any."""
     defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True)) if kernel_size else {}
-    return Kernel(SOURCE, "fill_table", "PPiPP" + "i" * 17 + "PiPi", defines)
+    return Kernel(TABLES, "fill_table", "PPiPP" + "i" * 17 + "PiPi", defines)
 
 
 def blocks(items: int, threads: int = THREADS) -> int:
     return -(-items // threads)
+
+
+class Bits:
+    """The bits of some grids, zero at first, in one stretch of memory with what goes with them.
+
+    `parts[i]` are grid i's words, their summary and the state of its scan.
+    """
+
+    def __init__(self, shapes: Sequence[Triple], batch_size: int, device: torch.device):
+        spans = [max(1, -(-words_of(shape, batch_size) // SPAN)) for shape in shapes]
+        states = [2 * blocks(count, SPANS_PER_BLOCK) for count in spans]
+        total = sum(spans)
+        memory = torch.zeros(
+            total * SPAN + total + total % 2 + sum(states), dtype=torch.int32, device=device
+        )
+        self.words = memory[: total * SPAN]
+        self.summary = memory[total * SPAN :][:total]
+        self.state = memory[-sum(states) :]
+        self.device = memory.get_device()
+        self.parts = list(zip(
+            self.words.split([count * SPAN for count in spans]), self.summary.split(spans),
+            self.state.split(states), strict=True,
+        ))  # fmt: skip
+
+    def clear(self) -> None:
+        """All zero again; touches only what was set."""
+        spans = len(self.summary)
+        _clear(
+            (blocks(spans * 32),), THREADS, self.words, self.summary, spans, self.state,
+            len(self.state) // 2, device=self.device,
+        )  # fmt: skip
+
+
+def words_of(shape: Triple, batch_size: int) -> int:
+    return batch_size * shape[0] * shape[1] * -(-shape[2] // 32)
 
 
 class Bitmap:
@@ -53,42 +90,29 @@ class Bitmap:
 
     Args:
         most_rows: how many rows there can be; of more, only the count is right.
-        memory: zeros to use, as many int32 as `memory_needed`; None takes new ones.
+        bits: of `Bits.parts`; None takes new ones.
         totals: (2,) int32 to count in; None takes new ones.
     """
 
     def __init__(
         self, shape: Triple, batch_size: int, device: torch.device, most_rows: int,
-        memory: Tensor | None = None, totals: Tensor | None = None,
+        bits: tuple[Tensor, Tensor, Tensor] | None = None, totals: Tensor | None = None,
     ):  # fmt: skip
         self.shape = shape
         self.batch_size = batch_size
         self.line_words = -(-shape[2] // 32)
-        words = batch_size * shape[0] * shape[1] * self.line_words
-        self.quads = -(-words // 4)
-        self.scan_blocks = max(1, -(-words // WORDS_PER_BLOCK))
-        # One stretch of memory, so that one clearing serves the bits and the scan's state.
-        if memory is None:
-            memory = torch.zeros(
-                self.memory_needed(shape, batch_size), dtype=torch.int32, device=device
-            )
-        self.cleared = memory
-        self.words = self.cleared[: 4 * self.quads]
-        self.state = self.cleared[4 * self.quads :]
-        self.rank = torch.empty(4 * self.quads, dtype=torch.int32, device=device)
+        if bits is None:
+            bits = Bits([shape], batch_size, device).parts[0]
+        self.words, self.summary, self.state = bits
+        self.rank = torch.empty(len(self.words), dtype=torch.int32, device=device)
         self.listed = torch.empty(
-            max(1, min(most_rows, words)), dtype=torch.int32, device=device
+            max(1, min(most_rows, words_of(shape, batch_size))), dtype=torch.int32, device=device
         )
         if totals is None:
-            totals = torch.zeros(2, dtype=torch.int32, device=device)
+            totals = torch.empty(2, dtype=torch.int32, device=device)
         self.totals = totals
         self.count = totals[:1]
         self.device = torch.device("cuda", self.words.get_device())
-
-    @staticmethod
-    def memory_needed(shape: Triple, batch_size: int) -> int:
-        words = batch_size * shape[0] * shape[1] * -(-shape[2] // 32)
-        return 4 * -(-words // 4) + 2 * (1 + max(1, -(-words // WORDS_PER_BLOCK)))
 
     @property
     def dimensions(self) -> tuple[int, int, int, int]:
@@ -105,7 +129,7 @@ class Bitmap:
         if len(coordinates):
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
-                self.words, self.batch_size, *self.dimensions, outside, unsorted,
+                self.words, self.summary, self.batch_size, *self.dimensions, outside, unsorted,
                 device=self.device.index,
             )  # fmt: skip
 
@@ -116,8 +140,9 @@ class Bitmap:
         its `scan`."""
         _mark_windows(
             (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
-            len(finer.listed), *finer.shape[:2], finer.line_words, self.words, *self.dimensions,
-            *kernel_size, *stride, *padding, *dilation, device=self.device.index,
+            len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.summary,
+            *self.dimensions, *kernel_size, *stride, *padding, *dilation,
+            device=self.device.index,
         )  # fmt: skip
 
     def mark_neighbours(
@@ -127,17 +152,18 @@ class Bitmap:
         if len(coordinates):
             _mark_neighbours(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
-                chosen, self.words, *self.dimensions, *kernel_size, device=self.device.index,
+                chosen, self.words, self.summary, *self.dimensions, *kernel_size,
+                device=self.device.index,
             )  # fmt: skip
 
     def scan(self, coordinates: Tensor | None = None) -> None:
         """Ranks and the count of the bits set; the first coordinates, as many as fit."""
         _scan(
-            (self.scan_blocks,), THREADS, self.words, self.quads, self.state, self.rank,
-            self.listed, len(self.listed), self.totals, device=self.device.index,
+            (blocks(len(self.summary), SPANS_PER_BLOCK),), THREADS, self.words, self.summary,
+            len(self.summary), self.state, self.rank, self.listed, len(self.listed), self.totals,
+            coordinates, 0 if coordinates is None else len(coordinates), *self.shape[:2],
+            self.line_words, device=self.device.index,
         )  # fmt: skip
-        if coordinates is not None:
-            self.emit(coordinates)
 
     def emit(self, coordinates: Tensor) -> None:
         """The first coordinates, as many as fit, after `scan`."""
@@ -147,14 +173,6 @@ class Bitmap:
                 (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
                 most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
                 device=self.device.index,
-            )  # fmt: skip
-
-    def unmark(self, coordinates: Tensor, count: Tensor) -> None:
-        """Clears the words of these cells."""
-        if len(coordinates):
-            _unmark(
-                (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
-                self.words, *self.shape[:2], self.line_words, device=self.device.index,
             )  # fmt: skip
 
     def find_rows(
@@ -194,7 +212,7 @@ class BitmapIndex:
 
     @staticmethod
     def bytes_needed(shape: Triple, batch_size: int) -> int:
-        return batch_size * shape[0] * shape[1] * -(-shape[2] // 32) * BYTES_PER_WORD
+        return words_of(shape, batch_size) * BYTES_PER_WORD
 
     @classmethod
     def of_sorted(
@@ -250,7 +268,7 @@ class BitmapIndex:
         bitmap.mark(self.coordinates)
         bitmap.mark_neighbours(self.coordinates, self.bitmap.count, chosen, kernel_size)
         bitmap.scan()
-        return self._emitted([bitmap])[0]
+        return self._emitted([bitmap], bitmap.totals[None])[0]
 
     def windows(
         self, kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple
@@ -260,26 +278,31 @@ class BitmapIndex:
 
     def windows_chain(self, steps: Sequence[tuple[Triple, ...]]) -> list[BitmapIndex]:
         """The indices of strided convolutions one after another, with one wait for all."""
+        shapes = shapes_along(self.shape, steps)[1:]
+        bits = Bits(shapes, self.batch_size, self.coordinates.device)
+        totals = torch.empty(len(steps), 2, dtype=torch.int32, device=self.coordinates.device)
         bitmaps, finer = [], self.bitmap
         most = len(self.coordinates)
-        for kernel_size, stride, padding, dilation in steps:
-            shape = convolved_shape(finer.shape, kernel_size, stride, padding, dilation)
+        for step, shape, part, total in zip(
+            steps, shapes, bits.parts, totals.unbind(), strict=True
+        ):
             # A voxel lies in so many windows at most; a grid has so many cells.
-            windows = math.prod(-(-k // s) for k, s in zip(kernel_size, stride, strict=True))
+            windows = math.prod(-(-k // s) for k, s in zip(*step[:2], strict=True))
             most = min(most * windows, self.batch_size * math.prod(shape))
-            bitmap = Bitmap(shape, self.batch_size, self.coordinates.device, most)
-            bitmap.mark_windows(finer, kernel_size, stride, padding, dilation)
+            bitmap = Bitmap(
+                shape, self.batch_size, self.coordinates.device, most, part, total
+            )
+            bitmap.mark_windows(finer, *step)
             bitmap.scan()
             bitmaps.append(bitmap)
             finer = bitmap
-        return self._emitted(bitmaps)
+        return self._emitted(bitmaps, totals)
 
     @classmethod
-    def _emitted(cls, bitmaps: Sequence[Bitmap]) -> list[BitmapIndex]:
-        """Indices with exactly as many rows as the bitmaps have bits."""
-        counts = torch.cat([bitmap.count for bitmap in bitmaps]).tolist()
+    def _emitted(cls, bitmaps: Sequence[Bitmap], totals: Tensor) -> list[BitmapIndex]:
+        """Indices with exactly as many rows as the bitmaps have bits; waits for their `totals`."""
         made = []
-        for bitmap, rows in zip(bitmaps, counts, strict=True):
+        for bitmap, (rows, _) in zip(bitmaps, totals.tolist(), strict=True):
             coordinates = bitmap.words.new_empty(rows, 4)
             bitmap.emit(coordinates)
             made.append(cls(bitmap, coordinates))

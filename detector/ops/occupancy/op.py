@@ -93,7 +93,7 @@ class Occupancy:
         return self.coordinates.device
 
     def __len__(self) -> int:
-        return len(self.coordinates)
+        return self.coordinates.shape[0]
 
     def rows(self, coordinates: Int[Tensor, "N 4"]) -> Int32[Tensor, " N"]:
         """Row of each cell (b, z, y, x); -1 where it is empty or outside the grid."""

@@ -42,3 +42,13 @@ def convolved_shape(
             f"the grid {shape}; no output cell is left"
         )
     return out
+
+
+def shapes_along(
+    shape: Triple, steps: Sequence[tuple[Triple, Triple, Triple, Triple]]
+) -> list[Triple]:
+    """Grid shapes before and after each strided convolution (kernel, stride, padding, dilation)."""
+    shapes = [shape]
+    for step in steps:
+        shapes.append(convolved_shape(shapes[-1], *step))
+    return shapes

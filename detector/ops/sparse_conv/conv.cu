@@ -17,11 +17,12 @@
 //   WARPS        warps of a block
 //   RESIDENT     blocks that a multiprocessor should hold
 //   DEPTH        steps whose features are on their way or in use, at least 2
+//   DEALT        1: tiles are given out as warps ask for them, for some hold many more neighbours than
+//                others; what that costs pays where there are many. 0: every so many
 //   BF16         1: bfloat16, 0: float16
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned short u16;
+#include "../device.cuh"
+#include "../half.cuh"
 
 #define MB (TILE / 16)                        // products that cover the output channels
 #define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
@@ -34,28 +35,8 @@ typedef unsigned short u16;
 #define STEP_WORDS (MB * KS * FRAGMENT)
 #define MASK_WORDS ((OFFSETS + 31) / 32)
 
-#if BF16
-#define MMA_TYPE "bf16"
-#define PACK_F32(d, hi, lo) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-__device__ __forceinline__ float low_half(u32 v) { return __uint_as_float(v << 16); }
-__device__ __forceinline__ float high_half(u32 v) { return __uint_as_float(v & 0xffff0000u); }
-#else
-#define MMA_TYPE "f16"
-#define PACK_F32(d, hi, lo) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo))
-__device__ __forceinline__ float low_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, l;}" : "=f"(f) : "r"(v));
-  return f;
-}
-__device__ __forceinline__ float high_half(u32 v) {
-  float f;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.f32.f16 %0, h;}" : "=f"(f) : "r"(v));
-  return f;
-}
-#endif
-
 __device__ __forceinline__ void mma(float (&d)[4], const uint4 a, u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." HALF "." HALF ".f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
@@ -72,8 +53,6 @@ __device__ __forceinline__ void fetch8(u32* v, const char* features, int row) {
   if (row >= 0) x = __ldg((const uint2*)(features + (long long)row * (CIN * 2)));
   v[0] = x.x; v[1] = x.y;
 }
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 struct Rows { int at[NB]; };  // of this thread's column in each eight
 
@@ -152,12 +131,13 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 #endif
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
-    const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
+    const u16* features, u32* packed, const int* table, int pitch, const u32* masks,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
+  u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
 
 #if __CUDA_ARCH__ >= 900
   u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
@@ -189,7 +169,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 
   int n = min(*count, capacity);
   int tiles = (n + 8 * NB - 1) / (8 * NB);
-  // A block takes adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
+  // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
+  // They ask for the next one a tile ahead.
   int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
@@ -199,7 +180,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
   };
   if (warp < together)
-    for (int tile = blockIdx.x * together + warp; tile < tiles; tile += gridDim.x * together) {
+    for (int tile = blockIdx.x * together + warp, next_tile; tile < tiles;
+         tile = DEALT ? __shfl_sync(~0u, next_tile, 0) : tile + (int)gridDim.x * together) {
+      if (DEALT && lane == 0) next_tile = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
       int first = tile * 8 * NB;
       float sum[MB][NB][4] = {};
       Walk walk;
@@ -276,6 +259,14 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
 #endif
+#if DEALT
+  // The last block leaves the counters as it found them.
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    if (atomicAdd(&counters[1], 1u) == gridDim.x - 1) counters[0] = counters[1] = 0;
+  }
+#endif
 }
 
 // Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
@@ -290,7 +281,10 @@ extern "C" __global__ void pack(
     u32* packed) {
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) return;
+  if (i >= total) {  // the counters of `convolve`
+    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
+    return;
+  }
   int reg = i & 3, lane = i >> 2 & 31, rest = i >> 7;
   int s = rest % KS, m = rest / KS % MB, step = rest / (KS * MB) % STEPS, column = rest / (KS * MB * STEPS);
   int g = lane >> 2, t = lane & 3, group = step / HALVES, half = step % HALVES;

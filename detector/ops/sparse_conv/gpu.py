@@ -27,11 +27,16 @@ def sparse_conv(
 ) -> Tensor:
     """See `detector.ops.sparse_conv.sparse_conv`. Under autocast, in its dtype; parameters stay
     float32 and are rounded on the way into the kernel."""
+    return _SparseConv.apply(
+        features.to(compute_dtype(features, weight)), weight, bias, kernel_map
+    )
+
+
+def compute_dtype(features: Tensor, weight: Tensor) -> torch.dtype:
+    """In which numbers are multiplied."""
     if torch.is_autocast_enabled("cuda"):
-        dtype = torch.get_autocast_dtype("cuda")
-    else:
-        dtype = torch.promote_types(features.dtype, weight.dtype)
-    return _SparseConv.apply(features.to(dtype), weight, bias, kernel_map)
+        return torch.get_autocast_dtype("cuda")
+    return torch.promote_types(features.dtype, weight.dtype)
 
 
 class _SparseConv(torch.autograd.Function):
@@ -39,24 +44,17 @@ class _SparseConv(torch.autograd.Function):
     def forward(ctx, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: KernelMap):
         ctx.save_for_backward(features, weight)
         ctx.kernel_map = kernel_map
-        return _convolve(features, weight.flatten(0, 2), kernel_map, bias)
+        return convolve(features, weight.flatten(0, 2), kernel_map, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, out_gradient: Tensor):
         features, weight = ctx.saved_tensors
-        kernel_map = ctx.kernel_map
         out_gradient = out_gradient.to(features.dtype).contiguous()
-        feature_gradient = weight_gradient = bias_gradient = None
-        if ctx.needs_input_grad[0]:
-            # A mirrored table undoes itself when its offsets are counted backwards.
-            back = kernel_map if kernel_map.mirrored else kernel_map.transposed()
-            feature_gradient = _convolve(
-                out_gradient, weight.flatten(0, 2), back, turned=True, flipped=kernel_map.mirrored
-            )
-        if ctx.needs_input_grad[1]:
-            weight_gradient = _weight_gradient(features, out_gradient, kernel_map)
-            weight_gradient = weight_gradient.view_as(weight).to(weight.dtype)
+        feature_gradient, weight_gradient = gradients(
+            features, weight, out_gradient, ctx.kernel_map, *ctx.needs_input_grad[:2]
+        )
+        bias_gradient = None
         if ctx.needs_input_grad[2]:
             bias_gradient = out_gradient.sum(0, dtype=torch.promote_types(
                 out_gradient.dtype, torch.float32
@@ -64,7 +62,25 @@ class _SparseConv(torch.autograd.Function):
         return feature_gradient, weight_gradient, bias_gradient, None
 
 
-def _convolve(
+def gradients(
+    features: Tensor, weight: Tensor, out_gradient: Tensor, kernel_map: KernelMap,
+    of_features: bool, of_weight: bool,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """Of a convolution's features and weight (kz, ky, kx, in, out); None where not wanted."""
+    feature_gradient = weight_gradient = None
+    if of_features:
+        # A mirrored table undoes itself when its offsets are counted backwards.
+        back = kernel_map if kernel_map.mirrored else kernel_map.transposed()
+        feature_gradient = convolve(
+            out_gradient, weight.flatten(0, 2), back, turned=True, flipped=kernel_map.mirrored
+        )
+    if of_weight:
+        weight_gradient = _weight_gradient(features, out_gradient, kernel_map)
+        weight_gradient = weight_gradient.view_as(weight).to(weight.dtype)
+    return feature_gradient, weight_gradient
+
+
+def convolve(
     features: Tensor,
     weight: Tensor,
     kernel_map: KernelMap,
@@ -73,7 +89,8 @@ def _convolve(
     turned: bool = False,
     flipped: bool = False,
 ) -> Tensor:
-    """With weights (K, in, out), or turned (K, out, in)."""
+    """out[o] = bias + sum over k of features[table[k, o]] @ weight[k], with weights (K, in, out),
+    or turned (K, out, in)."""
     features = features.contiguous()
     weight = weight.contiguous()
     table = kernel_map.table

@@ -12,6 +12,7 @@ from torch import Tensor
 from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
 
 CONV = Path(__file__).with_name("conv.cu")
+CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -21,7 +22,8 @@ BARRIER_BYTES = 8
 QUEUE_BYTES = 2048
 ROWS_PER_TURN = 128
 HEAVY = 3
-FEW_ROWS, MANY_ROWS = 30_000, 60_000
+MOST_STAGES = 24
+TINY_ROWS, FEW_ROWS, MANY_ROWS, DEALT_ROWS = 10_000, 30_000, 60_000, 150_000
 
 
 def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
@@ -80,7 +82,7 @@ class Convolution:
         scale: Tensor | None = None,
     ) -> Tensor:
         """Weights (K, in, out) in the kernel's order; where they have fewer channels than the
-        kernel, zeros fill up.
+        kernel, zeros fill up. The kernel counts in their memory: one stream at a time may use it.
 
         Args:
             turned: the given weights are (K, out, in).
@@ -127,51 +129,80 @@ def best_convolution(
     """The kernels that measured fastest for about so many output rows on an H200; how they divide
     the work changes no result beyond rounding."""
     tile = _tile(in_channels, out_channels, offsets, device)
-    few = rows < FEW_ROWS
+    few, tiny = rows < FEW_ROWS, rows < TINY_ROWS
+    if in_channels == out_channels == 128 and tile < 64 and not tiny and _is_hopper(device):
+        # Otherwise every row is fetched four times, for a quarter of the output channels each.
+        tile_rows = 128 if few else 192
+        return convolution(
+            dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
+        )
+    dealt = rows >= DEALT_ROWS
     tile_rows, warps, resident = 32, 8, 1
     if tile == 16:
         tile_rows, warps = (32 if few else 64), 16
     elif tile == 32 and in_channels <= 32 and few:
         tile_rows, warps = 16, 16
+    elif tile == 32 and in_channels == 16 and dealt:
+        tile_rows, warps = 64, 16
     elif tile == 32 and in_channels <= 32:
         resident = 2
-    elif in_channels == 128:
-        tile_rows, warps = (16, 12) if few else (64, 8)
-    elif tile == 64 and few:
+    elif in_channels == 128 and tile < 64:
+        tile_rows, warps = (16, 12) if tiny else (32, 16) if few else (64, 8)
+    elif tile == 64 and few and (tiny or out_channels < 128):
         tile_rows, warps = 16, 12
-    elif in_channels == 32 or rows < MANY_ROWS:
+    elif tile == 64 and out_channels < 128 and (in_channels == 32 or rows < MANY_ROWS):
         warps = 12
     return convolution(
-        dtype, in_channels, out_channels, offsets, device, tile, tile_rows, warps, resident
-    )
+        dtype, in_channels, out_channels, offsets, device, tile, tile_rows, warps, resident,
+        dealt=dealt,
+    )  # fmt: skip
+
+
+@functools.cache
+def _is_hopper(device: int) -> bool:
+    return torch.cuda.get_device_capability(device) == (9, 0)
 
 
 @functools.cache
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
-    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2,
+    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
+    dealt: bool = False,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
 
     Args:
         tile: output channels of a block.
-        tile_rows: rows of a warp, 16, 32 or 64.
+        tile_rows: rows of a warp, 16, 32 or 64; in `conv_sm90.cu`, of a block, 16 a warp.
         warps: of a block.
         resident: blocks on a multiprocessor.
         depth: steps whose features are on their way or in use.
+        source: `CONV`, or `CONV_SM90`, which needs a Hopper GPU.
+        dealt: in `conv.cu`, tiles are given out as warps ask for them.
     """
     weight_bytes = _weight_bytes(in_channels, tile, offsets)
     steps = -(-offsets // max(1, 16 // in_channels))
     defines = dict(
-        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, NB=tile_rows // 8,
-        WARPS=warps, RESIDENT=resident, DEPTH=depth, BF16=int(dtype == torch.bfloat16),
+        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
+        DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
-    shared = weight_bytes + steps * BARRIER_BYTES
+    packed_words = weight_bytes // 4
+    if source == CONV:
+        defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt))
+        shared = weight_bytes + steps * BARRIER_BYTES
+        packed_words += 2  # counters
+    else:
+        step_bytes = tile // 16 * max(1, min(in_channels, 64) // 16) * FRAGMENT_BYTES
+        room = (shared_memory_limit(device) - 2048) // resident
+        stages = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
+        defines |= dict(GROUPS_OF_WARPS=warps // 4, STAGES=stages)
+        shared = stages * (step_bytes + 2 * BARRIER_BYTES)
+    exact = source == CONV_SM90
     return Convolution(
-        convolve=Kernel(CONV, "convolve", "PPPiPPiPPiP", defines, shared),
-        pack=Kernel(CONV, "pack", "PiiiPiiP", defines),
+        convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=exact),
+        pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
-        packed_words=out_channels // tile * weight_bytes // 4,
+        packed_words=out_channels // tile * packed_words,
         in_channels=in_channels, out_channels=out_channels, device=device,
     )  # fmt: skip
 

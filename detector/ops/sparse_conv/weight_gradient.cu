@@ -15,14 +15,8 @@
 //   STAGES       fetches under way
 //   BF16         1: bfloat16, 0: float16
 
-typedef unsigned int u32;
-typedef unsigned short u16;
-
-#if BF16
-#define MMA_TYPE "bf16"
-#else
-#define MMA_TYPE "f16"
-#endif
+#include "../device.cuh"
+#include "../half.cuh"
 
 #define IN_CHUNKS (TIN / 8)    // of 16 bytes in a row
 #define OUT_CHUNKS (TOUT / 8)
@@ -31,8 +25,6 @@ typedef unsigned short u16;
 #define QUEUE 256  // pairs; holds what is left and a turn's
 #define MI (TIN / 16)
 #define NI (TOUT / 8)
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // 16-byte chunks of a row are swapped around so that eight rows' chunks lie in different banks.
 template <int CHUNKS> __device__ __forceinline__ u32 place(int row, int chunk) {
@@ -86,7 +78,7 @@ __device__ __forceinline__ void multiply(float (&sum)[MI][NI][4], u32 stage) {
 #pragma unroll
     for (int n = 0; n < NI; n++)
       asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 "
+          "mma.sync.aligned.m16n8k16.row.col.f32." HALF "." HALF ".f32 "
           "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
           : "+f"(sum[m][n][0]), "+f"(sum[m][n][1]), "+f"(sum[m][n][2]), "+f"(sum[m][n][3])
           : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[n / 2][n % 2 * 2]), "r"(b[n / 2][n % 2 * 2 + 1]));

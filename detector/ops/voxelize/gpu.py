@@ -18,7 +18,7 @@ SOURCE = Path(__file__).with_name("voxelize.cu")
 CROWDED_BLOCKS = 256
 TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 
-_mark_points = Kernel(SOURCE, "mark_points", "PiiPPi" + "f" * 6 + "i" * 7 + "PP")
+_mark_points = Kernel(SOURCE, "mark_points", "PiiPPi" + "f" * 6 + "i" * 7 + "PPP")
 _count_points = Kernel(SOURCE, "count_points", "PPiPPiiiiPPP")
 _list_points = Kernel(SOURCE, "list_points", "PPiPPP")
 _reserve = Kernel(SOURCE, "reserve", "PPiPPP")
@@ -36,8 +36,8 @@ def mark_points(
     _mark_points(
         (blocks(len(points)),), THREADS, points, int(points.dtype == torch.float64),
         points.shape[1], frames, count, len(points), *grid.minimum, *grid.voxel_size,
-        *grid.shape, bitmap.batch_size, *bitmap.shape[:2], bitmap.line_words, bitmap.words, cells,
-        device=bitmap.device.index,
+        *grid.shape, bitmap.batch_size, *bitmap.shape[:2], bitmap.line_words, bitmap.words,
+        bitmap.summary, cells, device=bitmap.device.index,
     )  # fmt: skip
 
 

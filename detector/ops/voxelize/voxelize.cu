@@ -28,7 +28,7 @@ __device__ __forceinline__ bool cell_of(
 extern "C" __global__ void mark_points(
     const void* points, int is_double, int channels, const int* frames, const int* count, int capacity,
     float lx, float ly, float lz, float sx, float sy, float sz, int Z, int Y, int X, int batch,
-    int words_z, int words_y, int W, u32* words, int4* cells) {
+    int words_z, int words_y, int W, u32* words, u32* summary, int4* cells) {
   int n = count ? min(*count, capacity) : capacity;
   int p = blockIdx.x * blockDim.x + threadIdx.x;
   if (p >= n) return;
@@ -39,9 +39,11 @@ extern "C" __global__ void mark_points(
       cell_of(points, is_double, channels, p, make_float3(lx, ly, lz), make_float3(sx, sy, sz), Z, Y, X, &c)) {
     found = make_int4(frame, c.z, c.y, c.x);
     // The bitmap's grid may be taller than the points'.
-    u32* word = words + ((long long)(frame * words_z + c.z) * words_y + c.y) * W + (c.x >> 5);
-    u32 bit = 1u << (c.x & 31);
-    if (!(*word & bit)) atomicOr(word, bit);
+    const long long word = ((long long)(frame * words_z + c.z) * words_y + c.y) * W + (c.x >> 5);
+    const u32 bit = 1u << (c.x & 31), line = 1u << (word >> 5 & 31);
+    // The first to set a bit of a word tells the summary.
+    if (!(words[word] & bit) && atomicOr(&words[word], bit) == 0 && !(__ldcg(&summary[word >> 10]) & line))
+      atomicOr(&summary[word >> 10], line);
   }
   cells[p] = found;
 }

@@ -6,6 +6,7 @@ be captured into one CUDA graph.
 
 from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.encoder import PlannedEncoder
+from detector.sparse.planned.focal import PlannedFocal
 from detector.sparse.planned.graph import GraphedEncoder
 from detector.sparse.planned.levels import Level, Levels
 from detector.sparse.planned.voxelizer import GraphedVoxelizer, PlannedVoxelizer
@@ -17,5 +18,6 @@ __all__ = [
     "Levels",
     "PlannedConvolution",
     "PlannedEncoder",
+    "PlannedFocal",
     "PlannedVoxelizer",
 ]

@@ -1,13 +1,12 @@
 """A sparse backbone of stages, planned: `detector.models.backbones.SparseEncoder` without waiting.
 
-The network is read from its modules: a `stem`, `stages` of convolution blocks and residual blocks,
-focal stages between them, and `out`. Nothing here imports the models.
+Two kinds of work overlap: the indices of later levels are made beside the convolutions of earlier
+ones. A focal stage adds voxels to its level, so that the indices after it start from its choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
 from pathlib import Path
 
 import torch
@@ -15,37 +14,40 @@ from torch import Tensor, nn
 
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS, blocks
-from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.shapes import Triple, convolved_shape
 from detector.sparse.conv import SparseConv3d, SubMConv3d
-from detector.sparse.modules import SparseBatchNorm, SparseSequential
+from detector.sparse.focal import FocalConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
-from detector.sparse.planned.levels import Level, Levels, Step, make_table, shapes_along
+from detector.sparse.planned.focal import PlannedFocal
+from detector.sparse.planned.levels import Level, Levels, Step, make_table
+from detector.sparse.planned.network import Block, encoder_units
 
 SOURCE = Path(__file__).with_name("planned.cu")
 ROOM = (1.0, 2.0, 1.25, 0.6, 0.5)
-"""Voxels of each level there is room for, as shares of the first level's: the first halving of a
-LiDAR scan's grid keeps their number, the later ones halve it or more."""
+"""Voxels of each stage's grid there is room for, as shares of the first level's: the first halving
+of a LiDAR scan's grid keeps their number, the later ones halve it or more."""
+ADDED, MORE_BELOW = 2.0, 1.5
+"""Voxels that a focal stage may add, as share of its stage's, and how many times the usual ones
+there is room for after it."""
 EXPECTED = 0.6
 """Share of a capacity that is usually taken; only the choice of kernels depends on it."""
 
-
-@dataclass
-class Block:
-    """A convolution with what follows it."""
-
-    conv: SubMConv3d | SparseConv3d
-    norm: SparseBatchNorm | None
-    relu: bool
+Layer = PlannedConvolution | PlannedFocal
 
 
 class PlannedEncoder:
     """Runs an encoder from voxels in any order; nothing waits.
+
+    Its levels are the first grid, for each strided convolution the one that comes out, and for each
+    focal stage one of the voxels that it adds.
 
     Args:
         encoder: in evaluation mode, on a GPU.
         spatial_shape: cells (Z, Y, X) of the grid that comes in.
         capacity: voxels of a batch there is room for.
         dtype: of features, float16 or bfloat16.
+        room: voxels of each level there is room for, as shares of `capacity`; None takes usual
+            ones.
 
     Raises:
         ValueError: modules that can't be planned.
@@ -53,52 +55,54 @@ class PlannedEncoder:
 
     def __init__(
         self, encoder: nn.Module, spatial_shape: Triple, batch_size: int, capacity: int,
-        dtype: torch.dtype = torch.float16, room: tuple[float, ...] = ROOM,
+        dtype: torch.dtype = torch.float16, room: tuple[float, ...] | None = None,
     ):  # fmt: skip
         if encoder.training:
             raise ValueError("a plan is made of a network in evaluation mode; call .eval() first")
         self.encoder, self.dtype = encoder, dtype
         self.device = next(encoder.parameters()).device
         units = list(encoder_units(encoder))
-        strided = [unit for unit in units if isinstance(_first(unit).conv, SparseConv3d)]
-        keys = [
-            (c.kernel_size, c.stride, c.padding, c.dilation)
-            for c in (_first(unit).conv for unit in strided)
-        ]
-        shapes = shapes_along(spatial_shape, keys)
-        shares = [*room, *[room[-1]] * len(shapes)][: len(shapes)]
-        capacities = [-(-int(capacity * share) // 64) * 64 for share in shares]
-        self.levels = Levels(
-            shapes, capacities, batch_size, self.device,
-            [f"level {number} {shape}" for number, shape in enumerate(shapes)],
-        )  # fmt: skip
-        self.steps: list[Step] = []
-        self.layers: list[tuple[int, list[PlannedConvolution]]] = []
-        level = 0
-        self._columns = 0  # of the rows that the next layer gets
-        for unit in units:
-            conv = _first(unit).conv
+        shapes, names, shares = [spatial_shape], [f"level 0 {spatial_shape}"], [ROOM[0]]
+        stage, grown = 0, 1.0
+        for conv in (unit[0].conv for unit in units):
             if isinstance(conv, SparseConv3d):
-                finer, coarser = self.levels[level], self.levels[level + 1]
-                table = make_table(coarser, conv.kernel_size)
-                self.steps.append(
-                    Step(finer, coarser, table, conv.stride, conv.padding, conv.dilation)
+                stage += 1
+                shapes.append(
+                    convolved_shape(
+                        shapes[-1], conv.kernel_size, conv.stride, conv.padding, conv.dilation
+                    )
                 )
-                level += 1
-                self.layers.append((level, [self._planned(unit[0], coarser, table)]))
-                continue
-            here = self.levels[level]
-            tables = [here.submanifold(block.conv.kernel_size) for block in unit]
-            self.layers.append(
-                (level, [self._planned(b, here, t) for b, t in zip(unit, tables, strict=True)])
-            )
+                names.append(f"level {stage} {shapes[-1]}")
+                shares.append(ROOM[min(stage, len(ROOM) - 1)] * grown)
+            elif isinstance(conv, FocalConv3d):
+                shapes.append(shapes[-1])
+                names.append(f"the focal stage of level {stage} {shapes[-1]}")
+                shares.append(shares[-1] * ADDED)
+                grown = MORE_BELOW
+        if room is not None:
+            shares = [*room, *[room[-1]] * len(shapes)][: len(shapes)]
+        capacities = [
+            min(-(-int(capacity * share) // 64) * 64, batch_size * math.prod(shape))
+            for share, shape in zip(shares, shapes, strict=True)
+        ]
+        self.levels = Levels(shapes, capacities, batch_size, self.device, names)
+        self.steps: list[Step | PlannedFocal] = []
+        """What makes each level but the first; a focal stage makes two."""
+        self.layers: list[tuple[int, list[Layer]]] = []
+        """In order, with the level that each is on; a residual block's two come together."""
+        columns = 0  # of the rows that the next layer gets
+        for unit, following in zip(units, [*units[1:], None], strict=True):
+            made = self._planned(unit, following, columns)
+            columns = made[-1].out_channels
+            self.layers.append((len(self.steps), made))
         self.in_channels = self.layers[0][1][0].in_channels
         first = self.levels[0]
         self.rows = torch.zeros(
             first.capacity, self.in_channels, dtype=dtype, device=self.device
         )
         # Indices go first where both could run: convolutions wait for them.
-        self._side = torch.cuda.Stream(self.device, priority=-1)
+        self._index = torch.cuda.Stream(self.device, priority=-1)
+        self._tables = torch.cuda.Stream(self.device, priority=-1)
         defines = dict(BF16=int(dtype == torch.bfloat16))
         self._place_rows = Kernel(SOURCE, "place_rows", "PPiPiPPiiiiPi", defines)
         self._remember = Kernel(SOURCE, "remember", "PPi", defines)
@@ -108,14 +112,54 @@ class PlannedEncoder:
         """Where the result's voxels are."""
         return self.levels[len(self.steps)]
 
-    def _planned(self, block: Block, sites: Level, table) -> PlannedConvolution:
-        made = PlannedConvolution(
+    @property
+    def out_channels(self) -> int:
+        """Channels of the result; its rows may be wider."""
+        return self.layers[-1][1][-1].channels
+
+    @property
+    def focal(self) -> list[PlannedFocal]:
+        """The focal stages, in order."""
+        return [
+            layers[0] for _, layers in self.layers if isinstance(layers[0], PlannedFocal)
+        ]
+
+    def _planned(
+        self, unit: list[Block], following: list[Block] | None, columns: int
+    ) -> list[Layer]:
+        number, conv = len(self.steps), unit[0].conv
+        before = self.steps[-1] if self.steps else None
+        here = self.levels[number]
+        if isinstance(conv, SubMConv3d):
+            made = []
+            for block in unit:
+                table = here.submanifold(block.conv.kernel_size)
+                made.append(self._convolution(block, here, table, columns))
+                columns = made[-1].out_channels
+            return made
+        if isinstance(conv, FocalConv3d):
+            if following is None or not isinstance(following[0].conv, SparseConv3d):
+                raise ValueError("a planned focal stage needs a strided convolution after it")
+            levels = here, self.levels[number + 1], self.levels[number + 2]
+            focal = PlannedFocal(
+                unit[0], following[0].conv, *levels, self.dtype, columns=columns,
+                expected_rows=tuple(int(EXPECTED * level.capacity) for level in levels[:2]),
+            )  # fmt: skip
+            self.steps.append(focal)
+            return [focal]
+        after = self.levels[number + 1]
+        if isinstance(before, PlannedFocal) and before.below is after:
+            self.steps.append(before)
+            return [self._convolution(unit[0], after, before.below_table, columns)]
+        table = make_table(after, conv.kernel_size)
+        self.steps.append(Step(here, after, table, conv.stride, conv.padding, conv.dilation))
+        return [self._convolution(unit[0], after, table, columns)]
+
+    def _convolution(self, block: Block, sites: Level, table, columns: int) -> PlannedConvolution:
+        return PlannedConvolution(
             block.conv.weight.detach(), block.conv.bias, block.norm, sites, table, self.dtype,
-            columns=self._columns, relu=block.relu,
-            expected_rows=int(EXPECTED * sites.capacity),
+            columns=columns, relu=block.relu, expected_rows=int(EXPECTED * sites.capacity),
         )  # fmt: skip
-        self._columns = made.out_channels
-        return made
 
     def from_voxels(self, coordinates: Tensor, features: Tensor, count: Tensor) -> Tensor:
         """Rows of the last level, of the first `count` voxels (in any order, distinct).
@@ -137,48 +181,92 @@ class PlannedEncoder:
         return self.from_rows()
 
     def from_rows(self) -> Tensor:
-        """The same from `self.rows`, once the first level's coordinates and count are there.
-
-        Indices of later levels are made beside the convolutions of the earlier ones.
-        """
-        main, side = torch.cuda.current_stream(), self._side
-        ready = self._index_beside(main, side)
+        """The same from `self.rows`, once the first level's coordinates and count are there."""
+        main = torch.cuda.current_stream()
+        # For each level: when its voxels and the table of how they are reached are there, and
+        # when the table of its neighbours is.
+        reached: dict[int, torch.cuda.Event] = {}
+        mapped: dict[int, torch.cuda.Event] = {}
+        self._index.wait_stream(main)
+        self._tables.wait_stream(main)
+        self._index_after(0, reached, mapped)
+        self.levels[0].fill_submanifold()
+        filled = main.record_event()
         x = self.rows
-        made = 0
-        for level, group in self.layers:
-            if level > made:
-                made = level
-                main.wait_event(ready[level])
-            if len(group) == 1:
-                x = group[0](x)
-            else:
-                x = group[1](group[0](x), residual=x)
-        main.wait_stream(side)
+        for level, layers in self.layers:
+            focal = isinstance(layers[0], PlannedFocal)
+            for events in (reached, mapped):
+                if level - focal in events:
+                    main.wait_event(events.pop(level - focal))
+                    if not focal:  # the first layer of a level needs no more
+                        break
+            if focal:
+                x = self._run_focal(layers[0], level, x, reached, mapped)
+                continue
+            x = layers[0](x) if len(layers) == 1 else layers[1](layers[0](x), residual=x)
+        self._finish(main, filled)
         return x
 
-    def _index_beside(self, main, side) -> dict[int, torch.cuda.Event]:
-        ready = {}
-        side.wait_stream(main)
-        self.levels[0].fill_submanifold()
-        with torch.cuda.stream(side):
-            for number, step in enumerate(self.steps, 1):
+    def _index_after(self, level: int, reached: dict, mapped: dict) -> None:
+        """Makes the levels after this one, up to those that a choice decides on."""
+        with torch.cuda.stream(self._index):
+            for number in range(level, len(self.steps)):
+                step = self.steps[number]
+                if isinstance(step, PlannedFocal):
+                    step.keep()
+                    return
                 step.mark()
                 step.coarser.bitmap.scan(step.coarser.coordinates)
                 step.fill()
+                reached[number + 1] = self._index.record_event()
                 step.coarser.fill_submanifold()
-                ready[number] = torch.cuda.Event()
-                ready[number].record(side)
+                mapped[number + 1] = self._index.record_event()
+
+    def _run_focal(
+        self, focal: PlannedFocal, level: int, x: Tensor, reached: dict, mapped: dict
+    ) -> Tensor:
+        """While its features are gated and convolved, the voxels that it adds and the levels after
+        it are made."""
+        main, index, tables = torch.cuda.current_stream(), self._index, self._tables
+        focal.choose(x)
+        index.wait_stream(main)
+        with torch.cuda.stream(index):
+            focal.mark()
+        tables.wait_stream(index)
+        with torch.cuda.stream(tables):
+            focal.number()
+            numbered = tables.record_event()
+            focal.fill()
+        with torch.cuda.stream(index):
+            focal.mark_below(focal.added.bitmap)
+            focal.below.bitmap.scan(focal.below.coordinates)
+            index.wait_event(numbered)
+            focal.fill_below()
+            reached[level + 1] = index.record_event()
+            focal.below.fill_submanifold()
+            mapped[level + 1] = index.record_event()
+        self._index_after(level + 1, reached, mapped)
+        focal.gate(x)
+        focal.convolve_old(x)
+        main.wait_stream(tables)
+        return focal.convolve_added(x)
+
+    def _finish(self, main: torch.cuda.Stream, filled: torch.cuda.Event) -> None:
+        """Remembers the counts and clears all bits once nothing reads them."""
+        index = self._index
+        with torch.cuda.stream(index):
             self._remember(
                 (1,), 32, self.levels.totals, self.levels.most, self.levels.totals.numel(),
                 device=self.device.index,
             )  # fmt: skip
-        # Where bits are read by the first level's table too, they may not be cleared before.
-        filled = torch.cuda.Event()
-        filled.record(main)
-        with torch.cuda.stream(side):
-            side.wait_event(filled)
+        # Tables are made of the bits, on three streams.
+        index.wait_event(filled)
+        index.wait_stream(self._tables)
+        with torch.cuda.stream(index):
             self.levels.clear()
-        return ready
+            for focal in self.focal:
+                focal.forget()
+        main.wait_stream(index)
 
     def check_capacity(self) -> None:
         """Waits for the GPU and raises if a frame since the last check had too many voxels.
@@ -194,42 +282,3 @@ class PlannedEncoder:
                     f"{level.name} had {count} voxels, the plan has room for {level.capacity}; "
                     f"make it with a capacity at least {count / level.capacity:.2f} times as large"
                 )
-
-
-def _first(unit: list[Block]) -> Block:
-    return unit[0]
-
-
-def encoder_units(encoder: nn.Module) -> Iterator[list[Block]]:
-    """Blocks in order; a residual block's two come together."""
-    if len(getattr(encoder, "focal", ())):
-        raise ValueError("focal stages can't be planned yet; run the network without a plan")
-    yield from _blocks(encoder.stem)
-    for stage in encoder.stages:
-        for module in stage:
-            if hasattr(module, "first") and hasattr(module, "second"):
-                first, second = next(_blocks(module.first)), next(_blocks(module.second))
-                second[0].relu = True  # after the sum
-                yield [first[0], second[0]]
-            else:
-                yield from _blocks(module)
-    yield from _blocks(encoder.out)
-
-
-def _blocks(sequence: nn.Module) -> Iterator[list[Block]]:
-    if not isinstance(sequence, SparseSequential):
-        raise ValueError(f"a {type(sequence).__name__} can't be planned")
-    block = None
-    for module in sequence:
-        if isinstance(module, (SubMConv3d, SparseConv3d)):
-            if block:
-                yield [block]
-            block = Block(module, None, False)
-        elif isinstance(module, SparseBatchNorm) and block and not block.norm and not block.relu:
-            block.norm = module
-        elif isinstance(module, nn.ReLU) and block:
-            block.relu = True
-        else:
-            raise ValueError(f"a {type(module).__name__} at this place can't be planned")
-    if block:
-        yield [block]

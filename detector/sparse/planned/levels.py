@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from detector.ops.occupancy.gpu import ONE, Bitmap, new_table
-from detector.ops.occupancy.shapes import Triple, convolved_shape
+from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
+from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.shapes import shapes_along as shapes_along
 
 
 @dataclass
@@ -65,26 +66,21 @@ def make_table(level: Level, kernel_size: Triple) -> Table:
 
 
 class Levels:
-    """All grids of a network; their bits lie in one stretch of memory that one call clears."""
+    """All grids of a network; one call clears their bits."""
 
     def __init__(
         self, shapes: Sequence[Triple], capacities: Sequence[int], batch_size: int,
         device: torch.device, names: Sequence[str],
     ):  # fmt: skip
-        sizes = [
-            -(-Bitmap.memory_needed(shape, batch_size) // 64) * 64 for shape in shapes
-        ]
-        self.memory = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
-        self.totals = torch.zeros(len(sizes), 2, dtype=torch.int32, device=device)
+        self.bits = Bits(shapes, batch_size, device)
+        self.totals = torch.zeros(len(shapes), 2, dtype=torch.int32, device=device)
         """Voxels, and words that hold any, of each level."""
         self.most = torch.zeros_like(self.totals)
         """The largest since they were last looked at."""
         self.levels = []
-        parts = zip(shapes, capacities, names, self.memory.split(sizes), strict=True)
-        for number, (shape, capacity, name, memory) in enumerate(parts):
-            bitmap = Bitmap(
-                shape, batch_size, device, capacity, memory, self.totals[number]
-            )
+        parts = zip(shapes, capacities, names, self.bits.parts, strict=True)
+        for number, (shape, capacity, name, bits) in enumerate(parts):
+            bitmap = Bitmap(shape, batch_size, device, capacity, bits, self.totals[number])
             most = batch_size * math.prod(shape)
             coordinates = torch.empty(
                 min(capacity, most), 4, dtype=torch.int32, device=device
@@ -96,7 +92,7 @@ class Levels:
 
     def clear(self) -> None:
         """All bits to 0, for the next frame."""
-        self.memory.zero_()
+        self.bits.clear()
 
 
 @dataclass
@@ -121,13 +117,3 @@ class Step:
             self.table.kernel_size, self.stride, self.padding, self.dilation,
             self.finer.capacity,
         )  # fmt: skip
-
-
-def shapes_along(
-    shape: Triple, steps: Sequence[tuple[Triple, Triple, Triple, Triple]]
-) -> list[Triple]:
-    """Grid shapes before and after each strided convolution (kernel, stride, padding, dilation)."""
-    shapes = [shape]
-    for step in steps:
-        shapes.append(convolved_shape(shapes[-1], *step))
-    return shapes

@@ -1,8 +1,11 @@
 """The CUDA sources compile for Ampere and Hopper; no GPU is needed, only NVRTC."""
 
+import ctypes
+import struct
 from pathlib import Path
 
 import pytest
+import torch
 
 import detector.ops.boxes
 from detector.errors import InputError
@@ -10,20 +13,34 @@ from detector.ops import cuda_runtime
 from detector.ops.cuda_runtime import compile_source
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
-CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, BF16=0)
+CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0)
+FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
-    ("ops/occupancy/occupancy.cu", {}),
-    ("ops/occupancy/occupancy.cu", dict(KZ=3, KY=3, KX=3)),
+    ("ops/occupancy/index.cu", {}),
+    ("ops/occupancy/tables.cu", {}),
+    ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3)),
     ("ops/voxelize/voxelize.cu", {}),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=32)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
-    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16)),
+    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16, DEALT=1)),
     (
         "ops/sparse_conv/weight_gradient.cu",
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
     ),
+    ("ops/sparse_norm/norm.cu", dict(CHANNELS=16, BF16=0, RELU=1, RESIDUAL=1)),
+    ("ops/sparse_norm/norm.cu", dict(CHANNELS=256, BF16=1, RELU=0, RESIDUAL=0)),
     ("sparse/planned/planned.cu", dict(BF16=0)),
+    ("sparse/planned/focal.cu", dict(FOCAL, PITCH=32, TOP_K=1, BF16=0)),
+    ("sparse/planned/focal.cu", dict(FOCAL, KX=5, NY=1, PITCH=64, TOP_K=0, BF16=1)),
+]
+
+
+HOPPER = dict(COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0)
+SOURCES_SM90 = [
+    ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, COUT=128, TILE=128)),
+    ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64, TILE=32, BF16=1)),
+    ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=4, COUT=16, TILE=16, OFFSETS=125)),
 ]
 
 
@@ -41,8 +58,13 @@ def test_sources_compile(path, defines, architecture):
     assert compile_source(PACKAGE / path, defines, architecture)[:4] == b"\x7fELF"
 
 
+@pytest.mark.parametrize(("path", "defines"), SOURCES_SM90)
+def test_sources_of_one_architecture_compile(path, defines):
+    assert compile_source(PACKAGE / path, defines, "sm_90a")[:4] == b"\x7fELF"
+
+
 def test_every_source_is_tried():
-    assert {path for path, _ in SOURCES} == {
+    assert {path for path, _ in SOURCES + SOURCES_SM90} == {
         str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.cu")
     }
 
@@ -71,3 +93,52 @@ def test_a_folder_that_can_not_be_written_only_warns(tmp_path, monkeypatch):
     source.write_text('extern "C" __global__ void kernel() {}')
     with pytest.warns(UserWarning, match="can't be kept in .*set FOCAL3D_CACHE"):
         assert cuda_runtime._cached_code(source, (), "90")
+
+
+def test_an_included_file_is_part_of_the_source(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCAL3D_CACHE", str(tmp_path / "kernels"))
+    header, source = tmp_path / "size.cuh", tmp_path / "sized.cu"
+    kernel = 'extern "C" __global__ void kernel(int* x) { *x = SIZE; }'
+    source.write_text(f'#include "size.cuh"\n{kernel}')
+    header.write_text("#define SIZE 1\n")
+    first = cuda_runtime._cached_code(source, (), "90")
+    header.write_text("#define SIZE 12345\n")
+    assert cuda_runtime._cached_code(source, (), "90") != first
+    assert len(list((tmp_path / "kernels").iterdir())) == 2
+
+
+class Configuration(ctypes.Structure):
+    """CUlaunchConfig of cuda.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint) for name in ("x", "y", "z", "bx", "by", "bz", "shared")),
+        ("stream", ctypes.c_void_p), ("attributes", ctypes.c_void_p), ("count", ctypes.c_uint),
+    )  # fmt: skip
+
+
+def test_a_launch_as_the_driver_reads_it(monkeypatch):
+    seen = {}
+
+    class Driver:
+        def cuLaunchKernelEx(self, first, function, parameters, last):
+            seen["config"] = Configuration.from_buffer_copy(
+                ctypes.string_at(first.value, ctypes.sizeof(Configuration))
+            )
+            extra = (ctypes.c_void_p * 5).from_address(last.value)
+            size = ctypes.c_size_t.from_address(extra[3]).value
+            seen["values"] = struct.unpack("PPiPf", ctypes.string_at(extra[1], size))
+            seen["marks"] = extra[0], extra[2], extra[4]
+            return 0
+
+    monkeypatch.setattr(cuda_runtime, "_driver", Driver)
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 77, raising=False)
+    kernel = cuda_runtime.Kernel(Path("any.cu"), "kernel", "PPiPf", shared_bytes=4096)
+    kernel._functions[3] = ctypes.c_void_p(5)
+    a, b = torch.zeros(4), torch.zeros(2)
+    kernel((6, 2), 128, a, None, -9, b, 0.5, device=3)
+    config = seen["config"]
+    assert (config.x, config.y, config.z) == (6, 2, 1)
+    assert (config.bx, config.by, config.bz, config.shared, config.stream) == (128, 1, 1, 4096, 77)
+    assert seen["values"] == (a.data_ptr(), 0, -9, b.data_ptr(), 0.5)
+    assert seen["marks"] == (1, 2, None)  # CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE, _END
+    assert config.count == 0

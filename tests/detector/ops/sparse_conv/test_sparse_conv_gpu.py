@@ -146,15 +146,60 @@ def test_every_way_to_divide_the_work_gives_the_same_sums():
     weight = torch.randn(27, 64, 64, device="cuda") / 40
     true = gathered.convolve(x.double(), weight.half().double(), table)
     count = torch.tensor([rows], dtype=torch.int32, device="cuda")
-    for tile, tile_rows, depth in itertools.product((16, 32, 64), (16, 32, 64), (2, 3)):
+    for tile, tile_rows, depth, dealt in itertools.product(
+        (16, 32, 64), (16, 32, 64), (2, 3), (False, True)
+    ):
         if tile == 64 and tile_rows == 64:
             continue  # too many registers
         kernels = tensor_cores.convolution(
-            torch.half, 64, 64, 27, 0, tile, tile_rows, 8, 1, depth
+            torch.half, 64, 64, 27, 0, tile, tile_rows, 8, 1, depth, dealt=dealt
         )
-        out = torch.full_like(x, torch.nan)
-        kernels(x, kernels.packed(weight), table, tile_masks(table), count, rows, out)
-        assert relative(out, true) < 1e-3
+        packed = kernels.packed(weight)
+        for _ in range(2):  # the kernel leaves its counters as they were
+            out = torch.full_like(x, torch.nan)
+            kernels(x, packed, table, tile_masks(table), count, rows, out)
+            assert relative(out, true) < 1e-3
+
+
+@pytest.mark.parametrize(("c_in", "c_out", "tile", "offsets", "warps", "depth"), [
+    (128, 128, 128, 27, 8, 2), (128, 128, 128, 27, 12, 2), (128, 128, 64, 27, 12, 2),
+    (64, 128, 128, 27, 12, 2), (64, 64, 64, 125, 16, 2), (32, 32, 32, 27, 8, 3),
+    (16, 16, 16, 27, 4, 4), (8, 32, 32, 27, 8, 2), (4, 16, 16, 27, 4, 3), (128, 128, 64, 3, 8, 3),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
+    """Hopper's kernel with all that follows; tiles that see nothing, rows it may not write."""
+    from detector.ops.occupancy.gpu import tile_masks
+    from detector.ops.sparse_conv import tensor_cores
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    torch.manual_seed(0)
+    size = {3: (3, 1, 1), 27: 3, 125: 5}[offsets]
+    whole = scene(0.3).neighbours(size).table
+    for count in (1, 63, 64, 65, whole.shape[1]):
+        table = whole[:, :count].clone()
+        table[:, 130:300] = -1
+        x = torch.randn(whole.shape[1], c_in, device="cuda").to(dtype)
+        weight = torch.randn(offsets, c_in, c_out, device="cuda") / (offsets * c_in) ** 0.5
+        bias = torch.randn(c_out, device="cuda")
+        residual = torch.randn(count, c_out, device="cuda").to(dtype)
+        on_gpu = torch.tensor([count], dtype=torch.int32, device="cuda")
+        kernels = tensor_cores.convolution(
+            dtype, c_in, c_out, offsets, 0, tile, 16 * warps, warps, 1, depth,
+            tensor_cores.CONV_SM90,
+        )
+        packed = kernels.packed(weight)
+        true = gathered.convolve(x.double(), weight.to(dtype).double(), table)
+        true = (true + bias.double() + residual.double()).relu()
+        for _ in range(2):
+            out = torch.full((count + 70, c_out), torch.nan, device="cuda", dtype=dtype)
+            kernels(
+                x, packed, table, tile_masks(table), on_gpu, count + 70, out, bias=bias,
+                residual=residual, relu=True,
+            )  # fmt: skip
+            assert relative(out[:count], true) < TOLERANCE[dtype], count
+            assert out[count:].isnan().all()
 
 
 def test_a_thread_may_start_with_our_kernels():

@@ -1,0 +1,142 @@
+// The convolution of `conv.cu` for Hopper GPUs, where the weights of all offsets and output channels don't fit
+// into shared memory at once: they pass through it in a ring, from which all warpgroups of a block take each
+// step's, for the block's tile of 64 rows a warpgroup. Every input row is then fetched once, not once for each
+// part of the output channels.
+//
+// Features go from global memory straight to the registers in which `wgmma` wants them: the channels' order in
+// the inner product is free, so every thread reads 16 adjacent bytes of two rows. The steps of all tiles of a
+// block form one stream, in which rows of the table are asked for 2 * DEPTH - 1 steps ahead, features
+// DEPTH - 1 steps ahead, across the ends of tiles.
+//
+// Macros: CIN, COUT, TILE, OFFSETS, RESIDENT, BF16 as in `conv.cu`, and
+//   GROUPS_OF_WARPS   warpgroups of a block
+//   DEPTH             steps whose features are on their way or in use, at least 2
+//   STAGES            steps whose weights the ring holds, more than LAG
+
+#include "wgmma.cuh"
+
+#define ROWS (64 * GROUPS_OF_WARPS)
+#define LAG 2  // steps after which a place in the ring is taken again
+
+// The steps at which the tiles of a block see anything, one tile after another. Every tile has one step
+// at least, so that its rows are written.
+struct Stream {
+  u32 left[MASK_WORDS], coming[MASK_WORDS][ROWS / 32];
+  int first, stride, count, step;
+  const u32* masks;
+
+  __device__ __forceinline__ void ask(int at) {
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++)
+#pragma unroll
+      for (int r = 0; r < ROWS / 32; r++)
+        coming[i][r] = at + 32 * r < count ? __ldg(masks + ((at >> 5) + r) * MASK_WORDS + i) : 0;
+  }
+  __device__ __forceinline__ void start(const u32* masks_, int first_, int stride_, int count_) {
+    masks = masks_; first = first_ - stride_; stride = stride_; count = count_; step = -1;
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++) left[i] = 0;
+    ask(first_);
+  }
+  __device__ __forceinline__ bool over() const {
+    return is_empty(left) && (HALVES == 1 || step < 0 || (step + 1) % HALVES == 0);
+  }
+  // The next step, -1 after the last of all.
+  __device__ __forceinline__ int next() {
+    if (over()) {
+      step = -1;
+      if (first + stride >= count) return -1;
+      first += stride;
+#pragma unroll
+      for (int i = 0; i < MASK_WORDS; i++) {
+        left[i] = 0;
+#pragma unroll
+        for (int r = 0; r < ROWS / 32; r++) left[i] |= coming[i][r];
+      }
+      if (is_empty(left)) left[0] = 1;
+      ask(first + stride);
+    }
+    if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
+    return step = pop_step(left);
+  }
+};
+
+extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) convolve(
+    const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
+    const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
+  extern __shared__ __align__(128) u32 weights[];  // STAGES steps' at a time, in a ring
+  const int column = blockIdx.y;
+  const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
+  const u32 full = shared_address(weights + STAGES * STEP_WORDS), empty = full + 8 * STAGES;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < STAGES; i++) {
+      set_up_barrier(full + 8 * i, 1);
+      set_up_barrier(empty + 8 * i, 4 * GROUPS_OF_WARPS);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;");
+  }
+  __syncthreads();
+  const int n = min(*count, capacity), stride = gridDim.x * ROWS;
+  int first = blockIdx.x * ROWS;
+  if (first >= n) return;
+  Stream stream;
+  stream.start(masks, first, stride, n);
+  // The first thread also fetches weights, STAGES - LAG to STAGES steps ahead.
+  Stream loader = stream;
+  int place = 0, free_phase = 0;
+  auto load = [&](bool wait) {
+    const int step = loader.next();
+    if (step < 0) return;
+    if (wait) wait_phase(empty + 8 * place, free_phase);
+    copy_there(weights + place * STEP_WORDS, mine + (long long)step * STEP_WORDS, STEP_WORDS * 4, full + 8 * place);
+    if (++place == STAGES) { place = 0; free_phase ^= wait; }
+  };
+  if (threadIdx.x == 0)
+#pragma unroll 1
+    for (int i = 0; i < STAGES; i++) load(false);
+  __syncwarp();
+  const u32 nothing = (u32)relu >> 1;  // see `start_products`
+  const char* own_bytes = own_bytes_of(features);
+  Inputs in[DEPTH];
+  int steps[DEPTH], asked[DEPTH];
+  int2 rows[DEPTH];
+  float sum[TILE / 2] = {};
+  auto ask = [&](int slot) {
+    int step = stream.next();
+    rows[slot] = load_rows(table, pitch, stream.first, n, step);
+    asked[slot] = step < 0 || !stream.over() ? step : step | LAST;
+  };
+  auto fetch = [&](int slot) {
+    steps[slot] = asked[slot];
+    gather(in[slot], rows[slot], own_bytes, steps[slot] < 0 ? 0 : steps[slot] & (LAST - 1));
+  };
+#pragma unroll
+  for (int s = 0; s < DEPTH; s++) ask(s);
+#pragma unroll
+  for (int s = 0; s < DEPTH - 1; s++) { fetch(s); ask(s); }
+  int stage = 0, phase = 0, done = 0;
+  bool more = true;
+  while (more) {
+#pragma unroll
+    for (int s = 0; s < DEPTH; s++) {
+      if (steps[s] < 0) { more = false; break; }
+      wait_phase(full + 8 * stage, phase);
+      start_products(sum, in[s], shared_address(weights + stage * STEP_WORDS), nothing);
+      fetch((s + DEPTH - 1) % DEPTH);
+      ask((s + DEPTH - 1) % DEPTH);
+      end_products();
+      if ((threadIdx.x & 31) == 0)
+        asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(empty + 8 * stage) : "memory");
+      if (++stage == STAGES) { stage = 0; phase ^= 1; }
+      if (threadIdx.x == 0) {
+        if (done >= LAG) load(true);
+        done++;
+      }
+      __syncwarp();
+      if (steps[s] & LAST) {
+        finish(sum, first, n, column, bias, residual, relu, out);
+        first += stride;
+      }
+    }
+  }
+}

@@ -1,0 +1,219 @@
+// Sparse convolution by `wgmma`, the asynchronous product of Hopper's tensor cores: 64 rows at a time, the
+// weights read from shared memory by the tensor cores themselves. The pieces of `conv_sm90.cu`.
+
+#include "../device.cuh"
+#include "../half.cuh"
+
+#define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
+#define HALVES (CIN / CHUNK)
+#define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
+#define KS (CHUNK < 16 ? 1 : CHUNK / 16)      // products a step
+#define GROUPS ((OFFSETS + PACK - 1) / PACK)
+#define STEPS (GROUPS * HALVES)
+#define FRAGMENT (8 * TILE)                   // u32 of 16 x TILE weights
+#define STEP_WORDS (KS * FRAGMENT)
+#define MASK_WORDS ((OFFSETS + 31) / 32)
+#define NB (TILE / 8)
+
+// sum (64, TILE) += a (64, 16) * b (16, TILE)
+#define D4(i) "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
+#define D16(i) D4(i), D4(i + 4), D4(i + 8), D4(i + 12)
+#define OPERANDS(a0, a1, a2, a3, b) \
+  "{" a0 ", " a1 ", " a2 ", " a3 "}, " b ", p, 1, 1, 0;}"
+#define WGMMA(n) "{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n "k16.f32." HALF "." HALF " "
+__device__ __forceinline__ void wgmma(float (&sum)[TILE / 2], u32 a0, u32 a1, u32 a2, u32 a3, u64 b) {
+#if TILE == 16
+  asm volatile(WGMMA("16") "{%0, %1, %2, %3, %4, %5, %6, %7}, " OPERANDS("%8", "%9", "%10", "%11", "%12")
+               : D4(0), D4(4) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+#elif TILE == 32
+  asm volatile(WGMMA("32") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+               OPERANDS("%16", "%17", "%18", "%19", "%20")
+               : D16(0) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+#elif TILE == 64
+  asm volatile(WGMMA("64") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+               OPERANDS("%32", "%33", "%34", "%35", "%36")
+               : D16(0), D16(16) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+#else
+  asm volatile(WGMMA("128") "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+               "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+               OPERANDS("%64", "%65", "%66", "%67", "%68")
+               : D16(0), D16(16), D16(32), D16(48) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+#endif
+}
+
+// Of weights in shared memory: pieces of 8 columns x 8 inner elements, 128 bytes each, two along the inner
+// dimension next to one another.
+__device__ __forceinline__ u64 descriptor(u32 address) {
+  return (u64)(address >> 4 & 0x3fff) | (u64)(128 >> 4) << 16 | (u64)(256 >> 4) << 32;
+}
+
+// Of one step: two rows' bytes as they were loaded. They are sorted into the order of `wgmma` when they are
+// used: that any earlier would wait for them.
+struct Inputs { u32 v[2][2 * KS]; };
+
+// Rows that a thread's two rows of the tile see at a step; none at step -1.
+__device__ __forceinline__ int2 load_rows(const int* table, int pitch, int first, int count, int step) {
+  int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
+  if (PACK == 4) k += lane & 3;
+  if (PACK == 2) k += (lane & 3) >> 1;
+  int last = k < OFFSETS ? count : 0, o = first + (threadIdx.x >> 5) * 16 + (lane >> 2);
+  const int* from = table + (long long)k * pitch + o;
+  return make_int2(o < last ? __ldg(from) : -1, o + 8 < last ? __ldg(from + 8) : -1);
+}
+
+// `features` points to this thread's bytes of row 0; what is missing is zero.
+__device__ __forceinline__ void gather(Inputs& in, int2 rows, const char* features, int step) {
+  const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const int row = r ? rows.y : rows.x;
+    const char* from = features + (long long)row * (CIN * 2) + half * CHUNK * 2;
+    u32* v = in.v[r];
+    if (CHUNK <= 16)
+      asm volatile(
+          "{.reg .pred p; setp.ge.s32 p, %2, 0; mov.u32 %0, 0; mov.u32 %1, 0; "
+          "@p ld.global.nc.v2.u32 {%0, %1}, [%3];}" : "=&r"(v[0]), "=&r"(v[1]) : "r"(row), "l"(from));
+    else
+#pragma unroll
+      for (int i = 0; i < KS / 2; i++)
+        asm volatile(
+            "{.reg .pred p; setp.ge.s32 p, %4, 0; mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; "
+            "@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%5];}"
+            : "=&r"(v[(4 * i) % (2 * KS)]), "=&r"(v[(4 * i + 1) % (2 * KS)]), "=&r"(v[(4 * i + 2) % (2 * KS)]),
+              "=&r"(v[(4 * i + 3) % (2 * KS)])
+            : "r"(row), "l"(from + i * 64));
+  }
+}
+
+// Where a thread's bytes of a row begin.
+__device__ __forceinline__ const char* own_bytes_of(const u16* features) {
+  const int t = threadIdx.x & 3;
+  return (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
+}
+
+#define LAST (1 << 20)  // in a step: the last of its tile
+
+// The next offset of a mask, as the first step of its group; -1 where none is left.
+__device__ __forceinline__ int pop_step(u32 (&left)[MASK_WORDS]) {
+  int step = -1;
+#pragma unroll
+  for (int i = 0; i < MASK_WORDS; i++)
+    if (left[i] && step < 0) {
+      int k = 32 * i + __ffs(left[i]) - 1;
+      step = k / PACK * HALVES;
+      if (PACK == 1) left[i] &= left[i] - 1;
+      else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
+    }
+  return step;
+}
+__device__ __forceinline__ bool is_empty(const u32 (&left)[MASK_WORDS]) {
+  u32 any = 0;
+#pragma unroll
+  for (int i = 0; i < MASK_WORDS; i++) any |= left[i];
+  return !any;
+}
+
+// sum += one step's product, still under way at the end.
+//   nothing   zero, which the compiler can't know: it would else sort a step's bytes, a mere renaming to it, as
+//             soon as they are asked for, and wait for them there
+__device__ __forceinline__ void start_products(float (&sum)[TILE / 2], const Inputs& in, u32 weights, u32 nothing) {
+  u32 a[4 * KS];
+#pragma unroll
+  for (int i = 0; i < 4 * KS; i++) a[i] = in.v[i & 1][i >> 1] ^ nothing;
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#pragma unroll
+  for (int i = 0; i < KS; i++)
+    wgmma(sum, a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3], descriptor(weights + i * FRAGMENT * 4));
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void end_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+
+__device__ __forceinline__ void set_up_barrier(u32 barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+// Waits for the end of a phase: of the first, third, ... for 0, of the others for 1.
+__device__ __forceinline__ void wait_phase(u32 barrier, int phase) {
+  asm volatile(
+      "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@!p bra AGAIN;}" ::"r"(barrier),
+      "r"(phase)
+      : "memory");
+}
+// A copy to shared memory that ends the barrier's phase.
+__device__ __forceinline__ void copy_there(u32* to, const u32* from, u32 bytes, u32 barrier) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(to)),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+__device__ __forceinline__ void finish(
+    float (&sum)[TILE / 2], int first, int n, int column, const float* bias, const u16* residual, int relu, u16* out) {
+  const int lane = threadIdx.x & 31, t = lane & 3, channel = column * TILE + t * (TILE / 4);
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    int o = first + (threadIdx.x >> 5) * 16 + (lane >> 2) + 8 * r;
+    if (o >= n) continue;
+    long long place = (long long)o * COUT + channel;
+    u32 value[NB];
+#pragma unroll
+    for (int i = 0; i < NB; i++) {
+      float low = sum[4 * i + 2 * r], high = sum[4 * i + 2 * r + 1];
+      if (bias) { low += bias[channel + 2 * i]; high += bias[channel + 2 * i + 1]; }
+      if (residual) {
+        u32 v = *(const u32*)(residual + place + 2 * i);
+        low += low_half(v);
+        high += high_half(v);
+      }
+      if (relu) { low = fmaxf(low, 0.f); high = fmaxf(high, 0.f); }
+      PACK_F32(value[i], high, low);
+    }
+    if (NB == 2) *(uint2*)(out + place) = make_uint2(value[0], value[1]);
+    else
+#pragma unroll
+      for (int i = 0; i < NB; i += 4)
+        *(uint4*)(out + place + 2 * i) = make_uint4(value[i], value[(i + 1) % NB], value[(i + 2) % NB], value[(i + 3) % NB]);
+  }
+#pragma unroll
+  for (int i = 0; i < TILE / 2; i++) sum[i] = 0.f;
+}
+
+// Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
+// [column of TILE][step][product][8 columns][8 inner elements][column][2 elements]. See `conv.cu` for the
+// arguments.
+extern "C" __global__ void pack(
+    const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
+    u32* packed) {
+  const int total = COUT / TILE * STEPS * STEP_WORDS;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= total) return;
+  int word = i % FRAGMENT, rest = i / FRAGMENT;
+  int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
+  int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;
+  int group = step / HALVES, half = step % HALVES;
+  int channel_out = column * TILE + (row >> 1) * (TILE / 4) + 2 * eight + (row & 1);
+  float value[2];
+  for (int e = 0; e < 2; e++) {
+    int within = 2 * half_of_k + e, k = group, channel;
+    if (PACK == 4) { k = group * 4 + t; channel = within; }
+    else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 * (t & 1) + within; }
+    else if (CHUNK == 16) channel = 4 * t + within;
+    else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
+    value[e] = 0.f;
+    if (k < OFFSETS && channel < source && channel_out < target) {
+      int from = flipped ? OFFSETS - 1 - k : k;
+      long long at = turned ? ((long long)from * target + channel_out) * source + channel
+                            : ((long long)from * source + channel) * target + channel_out;
+      if (is_float32) value[e] = ((const float*)given)[at];
+      else value[e] = low_half(((const u16*)given)[at]);
+      if (scale) value[e] *= scale[channel_out];
+    }
+  }
+  u32 both;
+  PACK_F32(both, value[1], value[0]);
+  packed[i] = both;
+}

@@ -1,0 +1,362 @@
+// A focal convolution's choice: which voxels matter, and which neighbours they add.
+//
+// `logits` are rows of PITCH 16-bit numbers: of the OFFSETS - 1 neighbours, in the kernel's order
+// without its centre, then the voxel's own. The important voxels are the foreground: those whose
+// own probability exceeds the threshold or, with TOP_K, so many of each frame's best.
+//
+// Macros:
+//   KZ, KY, KX   the kernel
+//   PITCH        numbers of a row of logits
+//   TOP_K        1: the foreground is what `cuts` say, 0: what exceeds the threshold
+//   BF16         1: bfloat16, 0: float16
+//   NZ, NY, NX   the kernel of the strided convolution that follows
+
+#include "../../ops/device.cuh"
+#include "../../ops/occupancy/bits.cuh"
+
+#define OFFSETS (KZ * KY * KX)
+#define CENTRE (OFFSETS / 2)
+#define OWN (OFFSETS - 1)
+#define FULL 0xffffffffu
+#define ROWS_OF_WARP 8
+
+#if BF16
+__device__ __forceinline__ float to_float(u16 v) { return __uint_as_float((u32)v << 16); }
+__device__ __forceinline__ u16 from_float(float f) {
+  u16 v;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(v) : "f"(f));
+  return v;
+}
+#define INFINITY_BITS 0x7f80
+#else
+__device__ __forceinline__ float to_float(u16 v) {
+  float f;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(v));
+  return f;
+}
+__device__ __forceinline__ u16 from_float(float f) {
+  u16 v;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(v) : "f"(f));
+  return v;
+}
+#define INFINITY_BITS 0x7c00
+#endif
+
+__device__ __forceinline__ float sigmoid(u16 v) { return 1.f / (1.f + expf(-to_float(v))); }
+
+// Integers in the order of the numbers; zeros are equal, and NaN comes above all, as torch sorts.
+__device__ __forceinline__ int key_of(u16 v) {
+  int size = v & 0x7fff;
+  if (size > INFINITY_BITS) return 0xffff;
+  return v & 0x8000 && size ? 0x8000 - size : 0x8000 + size;
+}
+
+// Where a frame's foreground ends: keys above `key` are in it, and equal ones up to `row`.
+struct Cut { int key, row; };
+
+__device__ __forceinline__ bool in_foreground(u16 own, int row, Cut cut, float threshold) {
+#if TOP_K
+  int key = key_of(own);
+  return key > cut.key || (key == cut.key && row < cut.row);
+#else
+  return sigmoid(own) > threshold;
+#endif
+}
+
+// Offset k's logit, k not the centre.
+__device__ __forceinline__ u16 logit_of(const u16* row, int k) { return row[k - (k > CENTRE)]; }
+
+// ---------------------------------------------------------------------------------------------
+// The foreground of top-k, in two kernels: keys and how many of them begin with each byte; then,
+// a block a frame, the last key that is in and its last row.
+
+extern "C" __global__ void __launch_bounds__(256) list_keys(
+    const u16* logits, const int4* coordinates, const int* count, int capacity, u16* keys, u32* counts) {
+  __shared__ u32 mine[256];
+  int n = min(*count, capacity), first = blockIdx.x * 256, row = first + threadIdx.x;
+  if (first >= n) return;
+  mine[threadIdx.x] = 0;
+  __syncthreads();
+  int frame = coordinates[first].x;
+  if (row < n) {
+    int key = key_of(logits[(long long)row * PITCH + OWN]), its_frame = coordinates[row].x;
+    keys[row] = (u16)key;
+    if (its_frame == frame) atomicAdd(&mine[key >> 8], 1u);
+    else atomicAdd(&counts[its_frame * 256 + (key >> 8)], 1u);
+  }
+  __syncthreads();
+  if (mine[threadIdx.x]) atomicAdd(&counts[frame * 256 + threadIdx.x], mine[threadIdx.x]);
+}
+
+#define CUT_THREADS 1024
+
+// Sum over the threads up to this one.
+__device__ int sum_up_to(int value, int* parts) {
+  int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  for (int o = 1; o < 32; o <<= 1) {
+    int other = __shfl_up_sync(FULL, value, o);
+    if (lane >= o) value += other;
+  }
+  __syncthreads();  // `parts` may still be read
+  if (lane == 31) parts[warp] = value;
+  __syncthreads();
+  return value + __reduce_add_sync(FULL, lane < warp ? parts[lane] : 0);
+}
+
+struct Place { int at, left; };
+
+// In which of 256 counts, from the last, the `wanted`-th lies, and which one in it it is.
+__device__ Place find_from_top(const u32* counts, int wanted, int* parts, Place* place) {
+  int n = threadIdx.x < 256 ? (int)counts[255 - threadIdx.x] : 0;
+  int up_to = sum_up_to(n, parts);
+  if (up_to >= wanted && up_to - n < wanted) *place = Place{255 - (int)threadIdx.x, wanted - (up_to - n)};
+  __syncthreads();
+  return *place;
+}
+
+extern "C" __global__ void __launch_bounds__(CUT_THREADS) find_cuts(
+    const u16* keys, const u32* counts, double share, Cut* cuts) {
+  __shared__ int parts[CUT_THREADS / 32], totals[2];
+  __shared__ u32 bins[256];
+  __shared__ Place place[2];
+  int frame = blockIdx.x, tid = threadIdx.x;
+  int before = 0, own = 0;
+  if (tid < 256) {
+    for (int i = 0; i < frame; i++) before += counts[i * 256 + tid];
+    own = counts[frame * 256 + tid];
+    bins[tid] = 0;
+  }
+  before = sum_up_to(before, parts);
+  own = sum_up_to(own, parts);
+  if (tid == CUT_THREADS - 1) { totals[0] = before; totals[1] = own; }
+  __syncthreads();
+  const int start = totals[0], end = start + totals[1], wanted = (int)((double)totals[1] * share);
+  if (wanted <= 0) {
+    if (tid == 0) cuts[frame] = Cut{0x10000, 0};
+    return;
+  }
+  Place high = find_from_top(counts + frame * 256, wanted, parts, &place[0]);
+
+  const uint4* eights = (const uint4*)keys;
+  const int first = start >> 3, groups = ((end + 7) >> 3) - first;
+  for (int i = tid; i < groups; i += CUT_THREADS) {
+    uint4 v = eights[first + i];
+    u32 words[4] = {v.x, v.y, v.z, v.w};
+    for (int e = 0; e < 8; e++) {
+      int row = (first + i) * 8 + e, key = words[e >> 1] >> (16 * (e & 1)) & 0xffff;
+      if (row >= start && row < end && key >> 8 == high.at) atomicAdd(&bins[key & 255], 1u);
+    }
+  }
+  __syncthreads();
+  Place low = find_from_top(bins, high.left, parts, &place[1]);
+  const int last = high.at << 8 | low.at;
+
+  // A thread takes adjacent rows, so that the count up to it is a count up to a row.
+  const int each = (groups + CUT_THREADS - 1) / CUT_THREADS;
+  const int from = min(tid * each, groups), to = min(from + each, groups);
+  int equal = 0;
+  for (int i = from; i < to; i++) {
+    uint4 v = eights[first + i];
+    u32 words[4] = {v.x, v.y, v.z, v.w};
+    for (int e = 0; e < 8; e++) {
+      int row = (first + i) * 8 + e, key = words[e >> 1] >> (16 * (e & 1)) & 0xffff;
+      equal += row >= start && row < end && key == last;
+    }
+  }
+  int up_to = sum_up_to(equal, parts);
+  if (up_to >= low.left && up_to - equal < low.left) {
+    int left = low.left - (up_to - equal), row = max(start, (first + from) * 8) - 1;
+    while (left) left -= keys[++row] == last;
+    cuts[frame] = Cut{last, row + 1};
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+
+// A warp's 8 rows; each of its first 8 lanes knows of one whether it is foreground.
+struct Eight { int first; bool important; int4 cell; Cut cut; u16 own; };
+
+__device__ __forceinline__ Eight eight_rows(
+    const u16* logits, const int4* coordinates, int n, const Cut* cuts, float threshold) {
+  Eight e;
+  int lane = threadIdx.x & 31;
+  e.first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * ROWS_OF_WARP;
+  e.important = false;
+  int row = e.first + lane;
+  if (lane < ROWS_OF_WARP && row < n) {
+    e.cell = coordinates[row];
+    e.own = logits[(long long)row * PITCH + OWN];
+    e.cut = TOP_K ? cuts[e.cell.x] : Cut{0, 0};
+    e.important = in_foreground(e.own, row, e.cut, threshold);
+  }
+  return e;
+}
+
+// Marks the neighbours that foreground voxels chose and that are not there yet in `added`, of the
+// same grid, and lists its words that hold any. A lane takes an offset.
+// added_totals: [voxels, words that hold any], 0 before.
+extern "C" __global__ void mark_chosen(
+    const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
+    const u32* old, u32* added, u32* added_summary, int* listed, int listed_capacity, int* added_totals,
+    int Z, int Y, int X, int W) {
+  int n = min(*count, capacity), lane = threadIdx.x & 31;
+  Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
+  Grid g{Z, Y, X, W};
+  for (u32 left = __ballot_sync(FULL, e.important); left; left &= left - 1) {
+    int from = __ffs(left) - 1;
+    int b = __shfl_sync(FULL, e.cell.x, from), z0 = __shfl_sync(FULL, e.cell.y, from);
+    int y0 = __shfl_sync(FULL, e.cell.z, from), x0 = __shfl_sync(FULL, e.cell.w, from);
+    const u16* its = logits + (long long)(e.first + from) * PITCH;
+#pragma unroll
+    for (int i = 0; i < OFFSETS; i += 32) {
+      int k = i + lane;
+      int z = z0 + k / (KY * KX) - KZ / 2, y = y0 + k / KX % KY - KY / 2, x = x0 + k % KX - KX / 2;
+      bool first_of_word = false;
+      long long word = 0;
+      if (k < OFFSETS && k != CENTRE && sigmoid(logit_of(its, k)) >= threshold && z >= 0 && z < Z && y >= 0 &&
+          y < Y && x >= 0 && x < X) {
+        word = (long long)line_of(g, b, z, y) * W + (x >> 5);
+        u32 bit = 1u << (x & 31);
+        if (!((old[word] | added[word]) & bit)) first_of_word = !atomicOr(&added[word], bit);
+      }
+      u32 firsts = __ballot_sync(FULL, first_of_word);
+      if (!firsts) continue;
+      int place = 0;
+      if (lane == 0) place = atomicAdd(&added_totals[1], __popc(firsts));
+      place = __shfl_sync(FULL, place, 0) + __popc(firsts & ((1u << lane) - 1));
+      if (!first_of_word) continue;
+      set_summary(added_summary, word);
+      if (place < listed_capacity) listed[place] = (int)word;
+    }
+  }
+}
+
+// Numbers the added voxels and lists their cells: a thread takes a word, and words come in any
+// order, which no sum over a voxel's neighbours depends on.
+extern "C" __global__ void number_added(
+    const u32* added, int* rank, const int* listed, int listed_capacity, int* added_totals, int4* coordinates,
+    int capacity, int Z, int Y, int W) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x, words = added_totals[1];
+  // Words that were not listed hold a voxel each at least: enough to be over the capacity.
+  if (i == 0 && words > listed_capacity) atomicAdd(&added_totals[0], words - listed_capacity);
+  if (i >= min(words, listed_capacity)) return;
+  int word = listed[i], line = word / W, plane = line / Y;
+  u32 bits = added[word];
+  int row = atomicAdd(&added_totals[0], __popc(bits));
+  rank[word] = row;
+  for (; bits; bits &= bits - 1, row++)
+    if (row < capacity) coordinates[row] = make_int4(plane / Z, plane % Z, line % Y, word % W * 32 + __ffs(bits) - 1);
+}
+
+#define LINES (NZ * NY)
+
+// Words of a site's lines, and the rows before them; a line's cells lie in one word or two.
+struct Words { u32 bits[LINES], more[LINES]; int ahead[LINES], ahead_more[LINES]; };
+
+// Row of the cell at x, -1 where there is none; line i's first cell lies in word `word`.
+__device__ __forceinline__ int row_at(const Words& w, int i, int x, int word) {
+  bool near = x >> 5 == word;
+  u32 bits = near ? w.bits[i] : w.more[i], bit = 1u << (x & 31);
+  return bits & bit ? (near ? w.ahead[i] : w.ahead_more[i]) + __popc(bits & (bit - 1)) : -1;
+}
+
+// The table of the strided convolution: as `fill_table` of tables.cu, but of old voxels, rows
+// from 0, and of added ones, rows from `base`. NX is at most 32.
+extern "C" __global__ void fill_grown(
+    const int4* sites, const int* count, int capacity, const u32* old, const int* old_rank, int most_old,
+    const u32* added, const int* added_rank, int most_added, int base, int Z, int Y, int X, int W,
+    int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
+  int n = min(*count, capacity);
+  int o = blockIdx.x * blockDim.x + threadIdx.x;
+  if ((o & ~31) >= n) return;
+  bool alive = o < n;
+  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
+  Grid g{Z, Y, X, W};
+  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  int word = min(max(x0, 0), X - 1) >> 5, other = min(max(x0 + NX - 1, 0), X - 1) >> 5;
+  Words was, came;
+#pragma unroll
+  for (int i = 0; i < LINES; i++) {
+    int z = z0 + i / NY, y = y0 + i % NY;
+    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y, both = ok && other != word;
+    long long line = (long long)line_of(g, c.x, z, y) * W;
+    was.bits[i] = ok ? old[line + word] : 0;
+    came.bits[i] = ok ? added[line + word] : 0;
+    was.more[i] = both ? old[line + other] : 0;
+    came.more[i] = both ? added[line + other] : 0;
+  }
+#pragma unroll
+  for (int i = 0; i < LINES; i++) {
+    long long line = (long long)line_of(g, c.x, z0 + i / NY, y0 + i % NY) * W;
+    was.ahead[i] = was.bits[i] ? old_rank[line + word] : 0;
+    came.ahead[i] = came.bits[i] ? added_rank[line + word] : 0;
+    was.ahead_more[i] = was.more[i] ? old_rank[line + other] : 0;
+    came.ahead_more[i] = came.more[i] ? added_rank[line + other] : 0;
+  }
+  u32 mask = 0;
+#pragma unroll
+  for (int k = 0; k < LINES * NX; k++) {
+    int x = x0 + k % NX, row = -1;
+    if (x >= 0 && x < X) {
+      row = row_at(was, k / NX, x, word);
+      if (row >= most_old) row = -1;
+      int new_row = row_at(came, k / NX, x, word);
+      if (new_row >= 0 && new_row < most_added) row = new_row + base;
+    }
+    if (alive) table[(long long)k * pitch + o] = row;
+    if (__any_sync(FULL, row >= 0)) mask |= 1u << (k & 31);
+    if ((k & 31) == 31 || k == LINES * NX - 1) {
+      if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+      mask = 0;
+    }
+  }
+}
+
+// Multiplies features, in place: with `by_neighbours`, a foreground voxel's by the mean of 1 and
+// the probabilities with which other foreground voxels chose it; with `by_own`, all by their
+// voxel's own probability. `table` is the level's submanifold map of the kernel; `columns` of a
+// row are a multiple of 8. A warp takes 8 rows.
+extern "C" __global__ void __launch_bounds__(256) gate(
+    const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
+    const int* table, int pitch, int by_neighbours, int by_own, u16* features, int columns) {
+  int n = min(*count, capacity), lane = threadIdx.x & 31;
+  Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
+  float factor = 1.f;  // of this lane's row
+  u32 left = __ballot_sync(FULL, by_neighbours && e.important);
+  for (; left; left &= left - 1) {
+    int from = __ffs(left) - 1, row = e.first + from;
+    Cut cut{__shfl_sync(FULL, e.cut.key, from), __shfl_sync(FULL, e.cut.row, from)};
+    float total = 0.f;
+    int received = 0;
+#pragma unroll
+    for (int i = 0; i < OFFSETS; i += 32) {
+      int k = i + lane, other = k >= OFFSETS || k == CENTRE ? -1 : table[(long long)k * pitch + row];
+      if (other < 0) continue;
+      // It lies at offset k from here, so we lie at the opposite offset from it.
+      const u16* its = logits + (long long)other * PITCH;
+      float probability = sigmoid(logit_of(its, OFFSETS - 1 - k));
+      if (!(probability >= threshold) || !in_foreground(its[OWN], other, cut, threshold)) continue;
+      total += probability;
+      received++;
+    }
+    for (int o = 16; o; o >>= 1) total += __shfl_xor_sync(FULL, total, o);
+    received = __reduce_add_sync(FULL, received);
+    if (lane == from) factor = (1.f + total) / (1.f + received);
+  }
+  if (by_own && lane < ROWS_OF_WARP && e.first + lane < n) factor *= sigmoid(e.own);
+  const int eights = columns / 8, all = ROWS_OF_WARP * eights;
+  for (int i = lane; i - lane < all; i += 32) {
+    int row = min(i / eights, ROWS_OF_WARP - 1);
+    float times = __shfl_sync(FULL, factor, row);
+    if (i >= all || e.first + row >= n || times == 1.f) continue;
+    uint4* place = (uint4*)(features + (long long)e.first * columns) + i;
+    uint4 v = *place;
+    u32* words = (u32*)&v;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      u32 low = from_float(to_float((u16)words[j]) * times);
+      words[j] = low | (u32)from_float(to_float((u16)(words[j] >> 16)) * times) << 16;
+    }
+    *place = v;
+  }
+}

@@ -1,0 +1,217 @@
+"""A focal convolution without waiting: its choice, the voxels it adds, its products.
+
+The grown grid has no index of its own. Its rows are the old voxels' and then, from the old level's
+capacity on, the added ones', in any order; the next strided convolution, whose voxels are sorted
+again, looks both up. So nothing moves, the old voxels use the table they have, and no grid is
+scanned twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detector.ops.cuda_runtime import Kernel
+from detector.ops.occupancy.gpu import ONE, TABLE_THREADS, THREADS, Bitmap, blocks
+from detector.sparse.conv import SparseConv3d
+from detector.sparse.planned.convolution import PlannedConvolution
+from detector.sparse.planned.levels import Level, make_table
+from detector.sparse.planned.network import Block, blocks_of
+
+SOURCE = Path(__file__).with_name("focal.cu")
+CUT_THREADS = 1024
+ROWS_OF_BLOCK = 8 * THREADS // 32
+"""Of kernels whose warps take 8 rows."""
+KEYS = 256
+"""Counted by the first of their two bytes."""
+
+
+class PlannedFocal:
+    """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
+    `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` when both are done. Of
+    what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
+
+    Args:
+        block: a `FocalConv3d` with what follows it.
+        after: the strided convolution that takes its result.
+        here: the level that comes in.
+        added: of the same grid, for the voxels that are added.
+        below: the level that the strided convolution makes.
+        columns: of the rows that come in.
+        expected_rows: of the two levels.
+    """
+
+    def __init__(
+        self, block: Block, after: SparseConv3d, here: Level, added: Level, below: Level,
+        dtype: torch.dtype, *, columns: int, expected_rows: tuple[int, int],
+    ):  # fmt: skip
+        conv = block.conv
+        self.here, self.added, self.below, self.columns = here, added, below, columns
+        self.kernel_size, self.threshold = conv.kernel_size, conv.threshold
+        self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
+        self.after = after
+        self.below_table = make_table(below, after.kernel_size)
+        self.branch = []
+        width = columns
+        importance = Block(conv.importance, None, False)
+        for part in [*(blocks_of(conv.enlarge) if conv.enlarge else []), importance]:
+            made = PlannedConvolution(
+                part.conv.weight.detach(), part.conv.bias, part.norm, here,
+                here.submanifold(part.conv.kernel_size), dtype, columns=width, relu=part.relu,
+                expected_rows=expected_rows[0],
+            )  # fmt: skip
+            self.branch.append(made)
+            width = made.out_channels
+        self.logits = self.branch[-1].out
+        """(capacity, PITCH): of the last frame."""
+        self.seen = here.submanifold(self.kernel_size)
+        self.added_table = make_table(added, self.kernel_size)
+        self.old, self.new = (
+            PlannedConvolution(
+                conv.weight.detach(), conv.bias, block.norm, sites, table, dtype,
+                columns=columns, relu=block.relu, expected_rows=rows,
+            )
+            for sites, table, rows in zip(
+                (here, added), (self.seen, self.added_table), expected_rows, strict=True
+            )
+        )  # fmt: skip
+        self.rows = torch.cat([self.old.out, self.new.out])
+        self.old.out, self.new.out = self.rows.split([here.capacity, added.capacity])
+        self.keys = self.counts = self.cuts = None
+        if conv.top_k:
+            batch_size, device = here.bitmap.batch_size, here.coordinates.device
+            eights = -(-here.capacity // 8) * 8
+            self.keys = torch.zeros(eights, dtype=torch.int16, device=device)
+            self.counts = torch.zeros(batch_size, KEYS, dtype=torch.int32, device=device)
+            self.cuts = torch.zeros(batch_size, 2, dtype=torch.int32, device=device)
+        defines = dict(
+            zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
+            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16),
+            **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
+        )  # fmt: skip
+        self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
+        self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
+        self._mark_chosen = Kernel(
+            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii", defines
+        )
+        self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
+        self._fill_grown = Kernel(
+            SOURCE, "fill_grown", "PPi" + "PPi" + "PPi" + "i" * 11 + "PiPi", defines
+        )
+        self._gate = Kernel(SOURCE, "gate", "PPPiPfPiiiPi", defines)
+
+    @property
+    def out_channels(self) -> int:
+        return self.old.out_channels
+
+    @property
+    def channels(self) -> int:
+        return self.old.channels
+
+    @property
+    def coordinates(self) -> Tensor:
+        """(V, 4) of the grown grid, in the order of its rows; waits for the GPU."""
+        parts = [level.coordinates[: int(level.count)] for level in (self.here, self.added)]
+        return torch.cat(parts)
+
+    @property
+    def _given(self) -> tuple[Tensor, Tensor, Tensor, int, Tensor | None, float]:
+        here = self.here
+        return (
+            self.logits, here.coordinates, here.count, here.capacity, self.cuts, self.threshold
+        )
+
+    @property
+    def _device(self) -> int:
+        return self.here.bitmap.device.index
+
+    def keep(self) -> None:
+        """What needs no choice: nothing is added yet, and what old voxels mark below."""
+        self.added.bitmap.totals.zero_()
+        self.mark_below(self.here.bitmap)
+
+    def choose(self, features: Tensor) -> None:
+        """The logits and, with top-k, where each frame's foreground ends."""
+        for convolution in self.branch:
+            features = convolution(features)
+        if self.keys is None:
+            return
+        self._list_keys(
+            (blocks(self.here.capacity),), THREADS, *self._given[:4], self.keys, self.counts,
+            device=self._device,
+        )  # fmt: skip
+        self._find_cuts(
+            (len(self.cuts),), CUT_THREADS, self.keys, self.counts, self.threshold, self.cuts,
+            device=self._device,
+        )  # fmt: skip
+
+    def mark(self) -> None:
+        """Marks the chosen neighbours."""
+        old, added = self.here.bitmap, self.added.bitmap
+        self._mark_chosen(
+            (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
+            added.words, added.summary, added.listed, len(added.listed), added.totals,
+            *added.dimensions, device=self._device,
+        )  # fmt: skip
+
+    def mark_below(self, bitmap: Bitmap) -> None:
+        """Marks the cells below that see a voxel of `here` or of `added`."""
+        after = self.after
+        self.below.bitmap.mark_windows(
+            bitmap, after.kernel_size, after.stride, after.padding, after.dilation
+        )
+
+    def number(self) -> None:
+        """Rows and coordinates of the added voxels."""
+        added = self.added
+        bitmap = added.bitmap
+        self._number_added(
+            (blocks(len(bitmap.listed)),), THREADS, bitmap.words, bitmap.rank, bitmap.listed,
+            len(bitmap.listed), bitmap.totals, added.coordinates, added.capacity,
+            *bitmap.shape[:2], bitmap.line_words, device=self._device,
+        )  # fmt: skip
+
+    def fill(self) -> None:
+        """The added voxels' table of old rows."""
+        padding = tuple(size // 2 for size in self.kernel_size)
+        self.here.bitmap.fill_table(
+            self.added.coordinates, self.added.count, self.added_table.table,
+            self.added_table.masks, self.kernel_size, ONE, padding, ONE, self.here.capacity,
+        )  # fmt: skip
+
+    def fill_below(self) -> None:
+        """The strided convolution's table of grown rows."""
+        here, added, below, table = self.here, self.added, self.below, self.below_table
+        self._fill_grown(
+            (blocks(below.capacity, TABLE_THREADS),), TABLE_THREADS, below.coordinates,
+            below.count, below.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
+            added.bitmap.words, added.bitmap.rank, added.capacity, here.capacity,
+            *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
+            table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
+        )  # fmt: skip
+
+    def gate(self, features: Tensor) -> None:
+        """Multiplies the features by the gates, in place."""
+        if self.by_own or self.by_neighbours:
+            table = self.seen.table
+            self._gate(
+                (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
+                table.stride(0), int(self.by_neighbours), int(self.by_own), features,
+                self.columns, device=self._device,
+            )  # fmt: skip
+
+    def convolve_old(self, features: Tensor) -> None:
+        """The old voxels' rows of the result."""
+        self.old(features)
+
+    def convolve_added(self, features: Tensor) -> Tensor:
+        """The added voxels' rows; all rows of the result."""
+        self.new(features)
+        return self.rows
+
+    def forget(self) -> None:
+        """Makes ready for the next frame."""
+        if self.counts is not None:
+            self.counts.zero_()
