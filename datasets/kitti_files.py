@@ -176,7 +176,10 @@ def read_scan(
         values = ", ".join(f"{value:g}" for value in points[first])
         remedy = "record or copy the scan again"
         if dropped < len(points):
-            remedy = "drop such points on purpose (drop_not_finite=True) or copy the scan again"
+            remedy = (
+                "drop such points on purpose (--drop-not-finite, or drop_not_finite=True in a "
+                "config) or copy the scan again"
+            )
         raise InputError(
             f"{path}: {dropped} of {len(points)} points are NaN or infinite, the first is point "
             f"{first} ({values}); {remedy}"

@@ -112,10 +112,7 @@ def _required(module: str, distribution: str, oldest: str, purpose: str) -> Find
             State.BROKEN,
             f"{distribution} {found} is too old; run pip install '{distribution}>={oldest}'.",
         )
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # whatever a broken package raises is the finding
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    if reason := _import_failure(module):
         return Finding(
             State.BROKEN,
             f"{distribution} {found} is installed but can't be imported ({reason}); "
@@ -194,10 +191,9 @@ def _engine() -> Finding:
         if result.shape != (2, 8) or not torch.isfinite(result).all():
             raise RuntimeError("the result is not what it should be")
     except Exception as error:  # whatever stops the kernels is the finding
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return Finding(
             State.BROKEN,
-            f"Engine: a sparse convolution by '{name}' on {device} failed ({reason}).",
+            f"Engine: a sparse convolution by '{name}' on {device} failed ({_first_line(error)}).",
         )
     return Finding(
         State.OK, f"Engine: '{name}' would be used; it computed a sparse convolution on {device}."
@@ -211,13 +207,23 @@ def _optional(module: str, distribution: str, purpose: str, remedy: str) -> Find
             State.OPTIONAL,
             f"{distribution} is not installed; it is optional, {purpose}: {remedy}.",
         )
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # whatever a broken package raises is the finding
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    if reason := _import_failure(module):
         return Finding(
             State.OPTIONAL,
             f"{distribution} {found} is installed but can't be imported ({reason}); it is "
             f"optional, {purpose}: install it again.",
         )
     return Finding(State.OK, f"{distribution} {found} ({purpose}).")
+
+
+def _import_failure(module: str) -> str | None:
+    """Why a module can't be imported; None where it can."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a broken package raises is the finding
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -13,6 +13,7 @@ def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(metavar="WHAT", required=True)
     add_data(commands)
+    add_train(commands)
     add_sparse(commands)
     arguments = parser.parse_args()
     return arguments.measure(arguments)
@@ -64,6 +65,38 @@ def measure_data(arguments: argparse.Namespace) -> None:
         speed, cpu_ms = measure_loader(frames, config.batch_size, workers, arguments.seconds)
         console.print(f"loader with {workers} processes: {speed:.0f} frames/s, {cpu_ms:.1f} ms of "
                       f"processor time a frame", highlight=False)  # fmt: skip
+
+
+def add_train(commands) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="a training step: time, share of waiting for data, how busy the GPU is",
+        description="Trains a config's detector for some steps, with frames in memory and with "
+        "frames from the loader, on the GPU where there is one.",
+    )
+    parser.add_argument("config", type=Path, help="a file of configs/")
+    parser.add_argument("--batches", type=int, nargs="+", help="sizes; default: the config's")
+    parser.add_argument("--steps", type=int, default=40, help="to time (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
+    parser.set_defaults(measure=measure_train)
+
+
+def measure_train(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from detector.benchmarks.training import measure_training, training_table
+    from detector.cli import write_json
+    from detector.config import load_config, with_options
+
+    config = load_config(arguments.config, arguments.cfg_options)
+    results = [
+        measure_training(with_options(config, batch_size=size), arguments.steps)
+        for size in arguments.batches or [config.batch_size]
+    ]
+    Console().print(training_table(results))
+    if arguments.json:
+        write_json(arguments.json, [result.as_dict() for result in results])
 
 
 def add_sparse(commands) -> None:

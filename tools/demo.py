@@ -1,5 +1,6 @@
 """The whole way in minutes, without a download or a GPU: simulate a drive, train a detector on it,
-evaluate it on scenes it never saw, and draw what it finds.
+evaluate it on scenes it never saw, and draw what it finds; then what the detector finds that
+comes with the project.
 
 python tools/demo.py [--out demo] [--quick]
 
@@ -15,9 +16,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detector.cli import run_tool
 from detector.errors import InputError
+
+if TYPE_CHECKING:
+    from detector.records import Sample
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIG = REPOSITORY / "configs" / "kitti" / "simulated_focal_centerpoint.py"
@@ -47,27 +52,35 @@ def main() -> int:
         options += ["epochs=1"]
 
     step(
-        f"1/5 simulating {frames} + {validation} frames", data / "complete", arguments,
+        f"1/6 simulating {frames} + {validation} frames", data / "complete", arguments,
         "simulate.py", "kitti", "--out", data, "--frames", frames, "--val-frames", validation,
         "--seed", arguments.seed,
     )  # fmt: skip
     step(
-        "2/5 collecting objects to paste into other frames", data / "pasted", arguments,
+        "2/6 collecting objects to paste into other frames", data / "pasted", arguments,
         "prepare.py", "paste", CONFIG, "--cfg-options", *options,
     )  # fmt: skip
     resume = ["--resume"] if (run / "latest.pth").exists() else []
     step(
-        "3/5 training", run / "complete", arguments,
+        "3/6 training", run / "complete", arguments,
         "train.py", CONFIG, "--work-dir", run, *resume, "--cfg-options", *options,
     )  # fmt: skip
     checkpoint = run / "best.pth"
-    print("== 4/5 evaluating", flush=True)
+    print("== 4/6 evaluating", flush=True)
     call(
         "evaluate.py", CONFIG, checkpoint, "--json", out / "figures.json",
         "--results", out / "results", "--cfg-options", *options,
     )  # fmt: skip
-    print("== 5/5 drawing", flush=True)
-    pictures = draw(checkpoint, options, out / "pictures", 1 if arguments.quick else PICTURES)
+    print("== 5/6 drawing", flush=True)
+    samples = busiest(options, 1 if arguments.quick else PICTURES)
+    pictures = draw(checkpoint, options, samples, out / "pictures")
+    print("== 6/6 the same frames with the detector that comes with the project", flush=True)
+    scans = [data / "training" / "velodyne" / f"{sample.frame_id}.bin" for sample in samples]
+    call(
+        "detect.py", "--checkpoint", "demo", *scans, "--out", out / "pretrained",
+        "--picture", out / "pretrained" / "above.png",
+    )  # fmt: skip
+    pictures += sorted((out / "pretrained").glob("above*.png"))
     print(f"\nfigures:    {out / 'figures.json'}")
     print(f"checkpoint: {checkpoint}")
     for picture in pictures:
@@ -106,22 +119,30 @@ def call(tool: str, *arguments) -> None:
         process.wait()
         status = 130
     if status:
-        print("stopped; the same command goes on from here", flush=True)
+        if status != 2:                     # 2: something to mend first, which the tool has said
+            print("stopped; the same command goes on from here", flush=True)
         raise SystemExit(status)
 
 
-def draw(checkpoint: Path, options: list[str], folder: Path, count: int) -> list[Path]:
-    """Pictures of the validation frames with most objects, truth and detections, from above and
-    in 3D."""
+def busiest(options: list[str], count: int) -> list[Sample]:
+    """The validation frames with most objects."""
     from detector.config import build, load_config
+
+    samples = build(load_config(CONFIG, options).val_dataset)
+    return sorted(samples, key=lambda s: -len(s.boxes))[:count]
+
+
+def draw(
+    checkpoint: Path, options: list[str], samples: list[Sample], folder: Path
+) -> list[Path]:
+    """Pictures of frames, truth and detections, from above and in 3D."""
+    from detector.config import load_config
     from detector.inference import detect, load_model
     from detector.viz.bev import draw_bev
     from detector.viz.offscreen import render_pngs
     from detector.viz.scene import build_scene
 
     config = load_config(CONFIG, options)
-    samples = list(build(config.val_dataset))
-    samples = sorted(samples, key=lambda s: -len(s.boxes))[:count]
     found = detect(load_model(config, checkpoint), samples)
     folder.mkdir(parents=True, exist_ok=True)
     written = []

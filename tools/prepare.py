@@ -176,7 +176,10 @@ def add_paste(commands) -> None:
         help="processes that read frames (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="read an existing file instead")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="NAME=VALUE",
+        help="change settings, such as train_dataset.root=data/other",
+    )  # fmt: skip
     parser.set_defaults(prepare=prepare_paste)
 
 

@@ -102,9 +102,12 @@ def simulate_nuscenes(arguments: argparse.Namespace) -> None:
         arguments.scenes, arguments.val_scenes, arguments.samples, arguments.seed,
         arguments.lidar_columns, (width, round(width * 9 / 16)),
     )  # fmt: skip
-    open_folder(arguments.out, arguments.overwrite)
+    total = settings.scenes + settings.val_scenes
+    there = open_folder(arguments.out, settings, arguments.overwrite)
+    if there:
+        print(f"{there} scenes are there already; simulating the other {total - there}")
     finished = simulate(arguments.out, settings, arguments.workers)
-    for _ in progress(range(settings.scenes + settings.val_scenes), "simulating"):
+    for _ in progress(range(total - there), "simulating"):
         next(finished)
     for _ in finished:      # The tables come after the last scene.
         pass

@@ -17,6 +17,7 @@ with read_base():
 model = dict(
     type=CenterPoint,
     point_channels=5,
+    norm_momentum=0.03,
     encoder=dict(factory=OffsetVoxelEncoder),
     backbone=dict(
         factory=SparseEncoder,
@@ -53,4 +54,5 @@ batch_size = 2
 precision = "auto"
 workers = 0
 optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
+schedule.update(warmup=0.2)
 evaluate_every = 0

@@ -12,7 +12,7 @@ with read_base():
     from .._base_.simulated_nuscenes import *
     from .._base_.training import *
 
-grid.update(point_cloud_range=(-40, -40, -2, 40, 40, 4), voxel_size=(0.5, 0.5, 6))
+grid.update(point_cloud_range=(-50, -50, -2, 50, 50, 4), voxel_size=(0.5, 0.5, 6))
 train_transforms[-1].update(point_cloud_range=grid["point_cloud_range"])
 train_dataset.update(sensors=("radar",), min_radar_points=1)
 val_dataset.update(sensors=("radar",))
@@ -21,6 +21,7 @@ model = dict(
     # x, y, z, rcs_dbsm, vx_comp, vy_comp, age_s
     point_channels=7,
     velocity_columns=(4, 5),
+    norm_momentum=0.03,
     encoder=dict(factory=PillarEncoder, out_channels=32),
     backbone=dict(factory=PillarMap),
     bev=dict(
@@ -49,4 +50,5 @@ epochs = 30
 batch_size = 4
 workers = 0
 optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
+schedule.update(warmup=0.2)
 evaluate_every = 0

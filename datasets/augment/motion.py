@@ -31,11 +31,16 @@ def move_sample(sample: Sample, moved_from_ego: Float[np.ndarray, "4 4"]) -> Sam
     scale = _scale(linear)
     ground = linear[:2, :2]
 
-    points = sample.points.copy()
-    points[:, :3] = sample.points[:, :3] @ linear.T + offset
+    # One product for all columns, and shifts column by column: several times as fast as products
+    # of a few columns.
+    motion = np.eye(sample.points.shape[1], dtype=np.float32)
+    motion[:3, :3] = linear.T
     if {"vx_comp", "vy_comp"} <= set(sample.point_features):
         columns = [sample.point_features.index(name) for name in ("vx_comp", "vy_comp")]
-        points[:, columns] = sample.points[:, columns] @ ground.T
+        motion[np.ix_(columns, columns)] = ground.T
+    points = sample.points @ motion
+    for axis in np.flatnonzero(offset):
+        points[:, axis] += np.float32(offset[axis])
 
     boxes = sample.boxes.copy()
     boxes[:, :3] = sample.boxes[:, :3] @ linear.T + offset

@@ -111,8 +111,12 @@ class RangeFilter:
         )
 
     def _inside(self, rows: np.ndarray) -> np.ndarray:
+        # Axis by axis: several times as fast as `all` over rows of three.
         limits = np.array(self.point_cloud_range, np.float32)
-        return ((rows[:, :3] >= limits[:3]) & (rows[:, :3] < limits[3:])).all(1)
+        inside = np.ones(len(rows), bool)
+        for axis in range(3):
+            inside &= (rows[:, axis] >= limits[axis]) & (rows[:, axis] < limits[3 + axis])
+        return inside
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.nuscenes.columns import Rows, Tables
 from datasets.nuscenes.index import NuScenesIndex, table_bytes
-from datasets.nuscenes.tables import (
-    Tokens,
-    garbage_collection_paused,
-    read_columns,
-    read_rows,
-    table_folder,
-)
+from datasets.nuscenes.scan_tables import FILE, FLAG, INTEGER, MANY, NUMBERS, SHORT, TOKEN, TOKENS
+from datasets.nuscenes.tables import garbage_collection_paused, read_columns, table_folder
 from detector.errors import InputError
 
 # Velocities come from positions at most this far apart (twice as far around a middle frame).
@@ -27,161 +23,158 @@ def build_index(root: str | Path, version: str) -> NuScenesIndex:
         InputError: a table is missing, broken, or lacks a token that another refers to.
     """
     folder = table_folder(root, version)
+    tables = Tables(folder)
     with garbage_collection_paused():
-        samples, sample_rows = _samples(folder)
-        calibrations, calibration_rows = _calibrations(folder)
+        samples, sample_rows = _samples(tables)
+        calibrations, calibration_rows = _calibrations(tables)
         return NuScenesIndex(
             table_bytes=table_bytes(folder),
             **samples,
             **calibrations,
-            **_frames(folder, calibrations, calibration_rows, sample_rows),
-            **_annotations(folder, samples["sample_time_us"], sample_rows),
+            **_frames(tables, calibrations, calibration_rows, sample_rows),
+            **_annotations(tables, samples["sample_time_us"], sample_rows),
         )
 
 
-def _samples(folder: Path) -> tuple[dict, Tokens]:
-    scenes = read_columns(folder, "scene", ("token", "name"))
-    samples = read_columns(folder, "sample", ("token", "scene_token", "timestamp"))
-    scene_rows = Tokens(folder, "scene", scenes["token"]).rows(samples["scene_token"], "sample")
+def _named(tables: Tables, table: str, name: str) -> tuple[list[str], Rows]:
+    """A small table's names, and its tokens."""
+    columns = read_columns(tables.folder, table, ("token", name))
+    return columns[name], Rows(tables, table, tables.keys(columns["token"]))
+
+
+def _samples(tables: Tables) -> tuple[dict, Rows]:
+    scenes, scene_rows = _named(tables, "scene", "name")
+    samples = tables.read("sample", {"token": TOKEN, "scene_token": TOKEN, "timestamp": INTEGER})
     arrays = {
-        "scene_names": np.array(scenes["name"], str),
-        "sample_tokens": np.array(samples["token"], str),
-        "sample_scene": np.array(scene_rows, np.int32),
-        "sample_time_us": np.array(samples["timestamp"], np.int64),
+        "scene_names": np.array(scenes, str),
+        "sample_tokens": np.array([tables.text(key) for key in samples["token"]], str),
+        "sample_scene": scene_rows.rows(samples["scene_token"], "sample"),
+        "sample_time_us": samples["timestamp"],
     }
-    return arrays, Tokens(folder, "sample", samples["token"])
+    return arrays, Rows(tables, "sample", samples["token"])
 
 
-def _calibrations(folder: Path) -> tuple[dict, Tokens]:
-    sensors = read_columns(folder, "sensor", ("token", "channel"))
+def _calibrations(tables: Tables) -> tuple[dict, Rows]:
+    channels, sensor_rows = _named(tables, "sensor", "channel")
     names = ("token", "sensor_token", "translation", "rotation", "camera_intrinsic")
-    rows = read_columns(folder, "calibrated_sensor", names)
-    sensor = Tokens(folder, "sensor", sensors["token"]).rows(
-        rows["sensor_token"], "calibrated_sensor"
-    )
+    rows = read_columns(tables.folder, "calibrated_sensor", names)
     blank = np.zeros((3, 3)).tolist()
     arrays = {
-        "channels": np.array(sensors["channel"], str),
-        "calibration_channel": np.array(sensor, np.int32),
+        "channels": np.array(channels, str),
+        "calibration_channel": sensor_rows.rows(
+            tables.keys(rows["sensor_token"]), "calibrated_sensor"
+        ),
         "calibration_translation": np.array(rows["translation"], float).reshape(-1, 3),
         "calibration_rotation": np.array(rows["rotation"], float).reshape(-1, 4),
         "calibration_intrinsics": np.array(
             [m or blank for m in rows["camera_intrinsic"]], float
         ).reshape(-1, 3, 3),
     }
-    return arrays, Tokens(folder, "calibrated_sensor", rows["token"])
+    return arrays, Rows(tables, "calibrated_sensor", tables.keys(rows["token"]))
 
 
 def _frames(
-    folder: Path, calibrations: dict, calibration_rows: Tokens, sample_rows: Tokens
+    tables: Tables, calibrations: dict, calibration_rows: Rows, sample_rows: Rows
 ) -> dict:
     """All LiDAR and radar sweeps and the cameras' key frames, with their ego poses."""
-    is_camera = np.char.startswith(calibrations["channels"], "CAM")
-    of_camera = set(np.flatnonzero(is_camera[calibrations["calibration_channel"]]).tolist())
-    calibration_of = calibration_rows.row_of
-    tokens, calibration, times, patterns, poses, previous = [], [], [], [], [], []
-    pattern_rows: dict[str, int] = {}
+    channel_of = calibrations["calibration_channel"]
+    is_camera = np.char.startswith(calibrations["channels"], "CAM")[channel_of]
+    fields = {
+        "token": TOKEN, "calibrated_sensor_token": TOKEN, "timestamp": INTEGER, "filename": FILE,
+        "ego_pose_token": TOKEN, "prev": TOKEN, "is_key_frame": FLAG, "sample_token": TOKEN,
+    }  # fmt: skip
+    parts = []
+    for part in tables.parts("sample_data", fields):
+        calibration = calibration_rows.rows(part["calibrated_sensor_token"], "sample_data")
+        is_key = part["is_key_frame"] == 1
+        kept = np.flatnonzero(is_key | ~is_camera[calibration])
+        part = {name: column[kept] for name, column in part.items()}
+        sample = np.where(
+            is_key[kept], sample_rows.rows(part.pop("sample_token"), "sample_data"), -1
+        )
+        del part["calibrated_sensor_token"], part["is_key_frame"]
+        parts.append({**part, "calibration": calibration[kept], "sample": sample})
+    if not parts:
+        raise InputError(f"{tables.folder / 'sample_data.json'} has no rows; is it complete?")
+    frames = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    del parts
+    calibration, sample = frames["calibration"], frames["sample"]
     key_frames = np.full(
-        (len(sample_rows.row_of), len(calibrations["channels"])), -1, np.int32
+        (len(sample_rows.keys), len(calibrations["channels"])), -1, np.int32
     )
-    names = (
-        "token", "calibrated_sensor_token", "timestamp", "filename", "ego_pose_token", "prev",
-        "is_key_frame", "sample_token",
-    )  # fmt: skip
-    for token, calibration_token, time, file, pose, before, is_key, sample in read_rows(
-        folder, "sample_data", names
-    ):
-        row = calibration_of.get(calibration_token)
-        if row is None:
-            calibration_rows.rows([calibration_token], "sample_data")
-        if row in of_camera and not is_key:
-            continue
-        if is_key:
-            channel = calibrations["calibration_channel"][row]
-            key_frames[sample_rows.rows([sample], "sample_data")[0], channel] = len(tokens)
-        pattern = file.replace(str(time), "{}")
-        patterns.append(pattern_rows.setdefault(pattern, len(pattern_rows)))
-        tokens.append(token)
-        calibration.append(row)
-        times.append(time)
-        poses.append(pose)
-        previous.append("" if row in of_camera else before)
-    translation, rotation = _poses(folder, poses)
+    keys = np.flatnonzero(sample >= 0)
+    key_frames[sample[keys], channel_of[calibration[keys]]] = keys
+    frames["prev"][is_camera[calibration]] = SHORT, 0
+    previous = Rows(tables, "sample_data", frames["token"]).rows(frames["prev"], "sample_data")
+    translation, rotation = _poses(tables, frames["ego_pose_token"])
     return {
         "key_frames": key_frames,
-        "frame_calibration": np.array(calibration, np.int32),
-        "frame_time_us": np.array(times, np.int64),
+        "frame_calibration": calibration,
+        "frame_time_us": frames["timestamp"],
         "frame_translation": translation,
         "frame_rotation": rotation,
-        "frame_previous": np.array(
-            Tokens(folder, "sample_data", tokens).rows(previous, "sample_data"), np.int32
-        ),
-        "frame_file": np.array(patterns, np.int32),
-        "file_patterns": np.array(list(pattern_rows), str),
+        "frame_previous": previous,
+        "frame_file": frames["filename"].astype(np.int32),
+        "file_patterns": np.array(tables.patterns.names(), str),
     }
 
 
-def _poses(folder: Path, tokens: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _poses(tables: Tables, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Translation and rotation of the ego pose that each frame names."""
-    wanted: dict[str, int] = {}
-    pose_of_frame = np.array([wanted.setdefault(t, len(wanted)) for t in tokens], np.int64)
+    rows = Rows(tables, "ego_pose", wanted)
+    pose_of_frame = rows.find(wanted)
     poses = np.full((len(wanted), 7), np.nan)
-    for token, translation, rotation in read_rows(
-        folder, "ego_pose", ("token", "translation", "rotation")
-    ):
-        row = wanted.get(token)
-        if row is not None:
-            poses[row] = translation + rotation
+    fields = {"token": TOKEN, "translation": NUMBERS + 3, "rotation": NUMBERS + 4}
+    for part in tables.parts("ego_pose", fields):
+        row = rows.find(part["token"])
+        known = row >= 0
+        poses[row[known], :3] = part["translation"][known]
+        poses[row[known], 3:] = part["rotation"][known]
+    poses = poses[pose_of_frame]
     if len(missing := np.flatnonzero(np.isnan(poses).any(1))):
-        token = next(t for t, row in wanted.items() if row == missing[0])
         raise InputError(
-            f"{folder / 'ego_pose.json'} lacks token {token}, which sample_data.json refers to "
-            f"({len(missing)} such tokens); are all tables of the same version and complete?"
+            f"{tables.folder / 'ego_pose.json'} lacks token {tables.text(wanted[missing[0]])}, "
+            f"which sample_data.json refers to ({len(missing)} such tokens); are all tables of "
+            f"the same version and complete?"
         )
-    return poses[pose_of_frame, :3], poses[pose_of_frame, 3:]
+    return poses[:, :3], poses[:, 3:]
 
 
-def _annotations(folder: Path, sample_time_us: np.ndarray, sample_rows: Tokens) -> dict:
-    categories = read_columns(folder, "category", ("token", "name"))
-    attributes = read_columns(folder, "attribute", ("token", "name"))
-    visibility = read_columns(folder, "visibility", ("token", "level"))
-    instances = read_columns(folder, "instance", ("token", "category_token"))
-    names = (
-        "token", "sample_token", "instance_token", "attribute_tokens", "visibility_token",
-        "translation", "size", "rotation", "prev", "next", "num_lidar_pts", "num_radar_pts",
-    )  # fmt: skip
-    rows = read_columns(folder, "sample_annotation", names)
+def _annotations(tables: Tables, sample_time_us: np.ndarray, sample_rows: Rows) -> dict:
+    categories, category_rows = _named(tables, "category", "name")
+    attributes, attribute_rows = _named(tables, "attribute", "name")
+    visibility, visibility_rows = _named(tables, "visibility", "level")
+    instances = tables.read("instance", {"token": TOKEN, "category_token": TOKEN})
+    fields = {
+        "token": TOKEN, "sample_token": TOKEN, "instance_token": TOKEN,
+        "attribute_tokens": TOKENS, "visibility_token": TOKEN, "translation": NUMBERS + 3,
+        "size": NUMBERS + 3, "rotation": NUMBERS + 4, "prev": TOKEN, "next": TOKEN,
+        "num_lidar_pts": INTEGER, "num_radar_pts": INTEGER,
+    }  # fmt: skip
+    rows = tables.read("sample_annotation", fields)
     of = "sample_annotation"
-    sample = np.array(sample_rows.rows(rows["sample_token"], of), np.int64)
-    instance = Tokens(folder, "instance", instances["token"]).rows(rows["instance_token"], of)
-    category = Tokens(folder, "category", categories["token"]).rows(
-        instances["category_token"], "instance"
-    )
-    attribute_rows = Tokens(folder, "attribute", attributes["token"])
-    attribute = [
-        -2 if len(tokens) > 1 else attribute_rows.rows(tokens, of)[0] if tokens else -1
-        for tokens in rows["attribute_tokens"]
-    ]
-    own = Tokens(folder, "sample_annotation", rows["token"])
-    translation = np.array(rows["translation"], float).reshape(-1, 3)
+    sample = sample_rows.rows(rows["sample_token"], of)
+    instance = Rows(tables, "instance", instances["token"]).rows(rows["instance_token"], of)
+    category = category_rows.rows(instances["category_token"], "instance")
+    several = (rows["attribute_tokens"] == np.array([SHORT, MANY], np.uint64)).all(1)
+    rows["attribute_tokens"][several] = SHORT, 0
+    attribute = attribute_rows.rows(rows["attribute_tokens"], of)
+    attribute[several] = -2
+    own = Rows(tables, "sample_annotation", rows["token"])
     velocity = _velocities(
-        translation,
-        1e-6 * sample_time_us[sample],
-        np.array(own.rows(rows["prev"], of), np.int64),
-        np.array(own.rows(rows["next"], of), np.int64),
-    )
-    visible = Tokens(folder, "visibility", visibility["token"]).rows(rows["visibility_token"], of)
-    instance = np.array(instance, np.int32)
+        rows["translation"], 1e-6 * sample_time_us[sample],
+        own.rows(rows["prev"], of), own.rows(rows["next"], of),
+    )  # fmt: skip
     arrays = {
-        "annotation_category": np.array(category, np.int32)[instance],
-        "annotation_attribute": np.array(attribute, np.int32),
-        "annotation_visibility": np.array(visible, np.int32),
+        "annotation_category": category[instance],
+        "annotation_attribute": attribute,
+        "annotation_visibility": visibility_rows.rows(rows["visibility_token"], of),
         "annotation_instance": instance,
-        "annotation_lidar_points": np.array(rows["num_lidar_pts"], np.int32),
-        "annotation_radar_points": np.array(rows["num_radar_pts"], np.int32),
-        "annotation_translation": translation,
-        "annotation_size": np.array(rows["size"], float).reshape(-1, 3),
-        "annotation_rotation": np.array(rows["rotation"], float).reshape(-1, 4),
+        "annotation_lidar_points": rows["num_lidar_pts"].astype(np.int32),
+        "annotation_radar_points": rows["num_radar_pts"].astype(np.int32),
+        "annotation_translation": rows["translation"],
+        "annotation_size": rows["size"],
+        "annotation_rotation": rows["rotation"],
         "annotation_velocity": velocity,
     }
     order = np.argsort(sample, kind="stable")
@@ -189,9 +182,9 @@ def _annotations(folder: Path, sample_time_us: np.ndarray, sample_rows: Tokens) 
     return {
         **arrays,
         "annotation_begin": np.searchsorted(sample[order], np.arange(len(sample_time_us) + 1)),
-        "category_names": np.array(categories["name"], str),
-        "attribute_names": np.array(attributes["name"], str),
-        "visibility_levels": np.array(visibility["level"], str),
+        "category_names": np.array(categories, str),
+        "attribute_names": np.array(attributes, str),
+        "visibility_levels": np.array(visibility, str),
     }
 
 

@@ -68,11 +68,17 @@ class SampleFrames:
         parts = [np.zeros((0, 5), np.float32)]
         for frame in self.sweeps("LIDAR_TOP", sweeps):
             points = read_lidar(self.path(frame))
-            close = (np.abs(points[:, :2]) < close_radius_m).all(1)
-            points = transform_points(self.ego_from_sensor(frame), points[~close].astype(float))
-            points[:, 3] /= 255
-            points[:, 4] = self.age_s(frame)
-            parts.append(points.astype(np.float32))
+            x, y = points[:, 0], points[:, 1]
+            far = (np.abs(x) >= close_radius_m) | (np.abs(y) >= close_radius_m)
+            ego_from_lidar = self.ego_from_sensor(frame)
+            motion = np.eye(5, dtype=np.float32)
+            motion[:3, :3] = ego_from_lidar[:3, :3].T
+            moved = points[far] @ motion
+            for axis in range(3):
+                moved[:, axis] += np.float32(ego_from_lidar[axis, 3])
+            moved[:, 3] /= 255
+            moved[:, 4] = self.age_s(frame)
+            parts.append(moved)
         return np.concatenate(parts)
 
     def radar_points(

@@ -1,7 +1,7 @@
 """The tables as arrays, joined once: what the adapter and the metric look up.
 
 `tools/prepare.py nuscenes` writes them to one `.npz` beside the tables; without it they are built
-in memory each time (about half a minute for v1.0-trainval, a second for v1.0-mini).
+in memory each time (a quarter of a minute for v1.0-trainval).
 """
 
 from __future__ import annotations

@@ -14,7 +14,22 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from datasets.nuscenes.decimal import parse_number
+from datasets.nuscenes.json_bytes import (
+    CLOSE,
+    CLOSE_LIST,
+    COLON,
+    COMMA,
+    END,
+    OPEN,
+    OPEN_LIST,
+    QUOTE,
+    list_of_numbers,
+    number,
+    packed,
+    skip_space,
+    text_end,
+    which,
+)
 from detector.metrics.nuscenes import ATTRIBUTES, CLASSES
 
 RESULTS = re.compile(rb'"results"\s*:\s*\{')
@@ -24,11 +39,6 @@ BEGIN = np.cumsum([0, *NUMBERS.values()])
 TEXTS = ("detection_name", "attribute_name", "sample_token")
 POINTS = "num_pts"
 ALL_SEEN = (1 << len(NUMBERS) + len(TEXTS)) - 1
-QUOTE, BACKSLASH, COMMA, COLON = (np.uint8(ord(c)) for c in '"\\,:')
-OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = (np.uint8(ord(c)) for c in "{}[]")
-# Follows the file's bytes, so that no loop runs past them: it ends any text and fits nowhere.
-END = b'"' + b"x" * 31
-NAN_BITS = np.array([np.nan]).view(np.uint64)[0]
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,8 @@ def scan_results(path: Path) -> ScannedResults | None:
     codes = np.empty((boxes, 4), np.int64)      # sample, class, attribute, points
     tokens = np.empty((samples, 2), np.int64)
     found, named, end = _scan(
-        text, opening.end(), bits, codes, tokens, *_packed([*NUMBERS, *TEXTS, POINTS]),
-        *_packed(CLASSES), *_packed(ATTRIBUTES), BEGIN,
+        text, opening.end(), bits, codes, tokens, *packed([*NUMBERS, *TEXTS, POINTS]),
+        *packed(CLASSES), *packed(ATTRIBUTES), BEGIN,
     )  # fmt: skip
     if end < 0:
         return None
@@ -103,73 +113,6 @@ def _read_with_end(path: Path) -> np.ndarray | None:
     return text
 
 
-def _packed(names) -> tuple[np.ndarray, np.ndarray]:
-    """Words as rows of bytes, and their lengths."""
-    words = [name.encode() for name in names]
-    rows = np.zeros((len(words), max(map(len, words))), np.uint8)
-    for row, word in zip(rows, words, strict=True):
-        row[: len(word)] = np.frombuffer(word, np.uint8)
-    return rows, np.array([len(word) for word in words])
-
-
-@numba.njit(cache=True, nogil=True)
-def _skip_space(text, position):
-    while text[position] <= 32:
-        position += 1
-    return position
-
-
-@numba.njit(cache=True, nogil=True)
-def _text_end(text, position):
-    """The closing quote of the text that opens at `position`; -1 if there is an escape."""
-    position += 1
-    while text[position] != QUOTE:
-        if text[position] == BACKSLASH:
-            return -1
-        position += 1
-    return position
-
-
-@numba.njit(cache=True, nogil=True)
-def _which(text, begin, end, words, lengths):
-    """Row of the word text[begin:end], or -1."""
-    for row in range(len(words)):
-        if lengths[row] == end - begin:
-            same = True
-            for i in range(end - begin):
-                if words[row, i] != text[begin + i]:
-                    same = False
-                    break
-            if same:
-                return row
-    return -1
-
-
-@numba.njit(cache=True, nogil=True)
-def _number(text, position):
-    """A number or NaN: (bits, end); end is -1 where it is neither."""
-    if text[position] == 78 and text[position + 1] == 97 and text[position + 2] == 78:
-        return NAN_BITS, position + 3
-    return parse_number(text, position)
-
-
-@numba.njit(cache=True, nogil=True)
-def _list_of_numbers(text, position, row):
-    """Fills `row` from a list of exactly as many numbers; the position after it, or -1."""
-    if text[position] != OPEN_LIST:
-        return -1
-    position += 1
-    for i in range(len(row)):
-        row[i], position = _number(text, _skip_space(text, position))
-        if position < 0:
-            return -1
-        position = _skip_space(text, position)
-        if text[position] != (CLOSE_LIST if i + 1 == len(row) else COMMA):
-            return -1
-        position += 1
-    return position
-
-
 @numba.njit(cache=True, nogil=True)
 def _same(text, a, a_end, b, b_end):
     if a_end - a != b_end - b:
@@ -191,22 +134,22 @@ def _scan_box(
     seen, lists = 0, len(begin) - 2
     codes[3] = -1
     while True:
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
         if text[position] != QUOTE:
             return -1
-        end = _text_end(text, position)
-        key = -1 if end < 0 else _which(text, position + 1, end, keys, key_lengths)
+        end = text_end(text, position)
+        key = -1 if end < 0 else which(text, position + 1, end, keys, key_lengths)
         if key < 0 or seen >> key & 1:
             return -1
         seen |= 1 << key
-        position = _skip_space(text, end + 1)
+        position = skip_space(text, end + 1)
         if text[position] != COLON:
             return -1
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
         if key < lists:
-            position = _list_of_numbers(text, position, bits[begin[key] : begin[key + 1]])
+            position = list_of_numbers(text, position, bits[begin[key] : begin[key + 1]])
         elif key == lists:
-            bits[begin[key]], position = _number(text, position)
+            bits[begin[key]], position = number(text, position)
         elif key == len(keys) - 1:
             codes[3] = 0
             first = position
@@ -218,13 +161,13 @@ def _scan_box(
         else:
             if text[position] != QUOTE:
                 return -1
-            end = _text_end(text, position)
+            end = text_end(text, position)
             if key == lists + 1:
-                codes[1] = _which(text, position + 1, end, classes, class_lengths)
+                codes[1] = which(text, position + 1, end, classes, class_lengths)
                 if codes[1] < 0:
                     return -1
             elif key == lists + 2:
-                codes[2] = _which(text, position + 1, end, attributes, attribute_lengths)
+                codes[2] = which(text, position + 1, end, attributes, attribute_lengths)
                 if codes[2] < 0 and end != position + 1:
                     return -1
             elif not _same(text, position + 1, end, token[0], token[1]):
@@ -232,7 +175,7 @@ def _scan_box(
             position = end + 1
         if position < 0:
             return -1
-        position = _skip_space(text, position)
+        position = skip_space(text, position)
         if text[position] == CLOSE:
             return position + 1 if seen & ALL_SEEN == ALL_SEEN else -1
         if text[position] != COMMA:
@@ -250,24 +193,24 @@ def _scan(
         (boxes, samples, end): end is the position after results' closing brace, or -1.
     """
     boxes, samples = 0, 0
-    position = _skip_space(text, position)
+    position = skip_space(text, position)
     if text[position] == CLOSE:
         return 0, 0, position + 1
     while True:
-        position = _skip_space(text, position)
+        position = skip_space(text, position)
         if text[position] != QUOTE:
             return 0, 0, -1
-        end = _text_end(text, position)
+        end = text_end(text, position)
         if end < 0 or samples == len(tokens):
             return 0, 0, -1
         tokens[samples, 0], tokens[samples, 1] = position + 1, end
-        position = _skip_space(text, end + 1)
+        position = skip_space(text, end + 1)
         if text[position] != COLON:
             return 0, 0, -1
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
         if text[position] != OPEN_LIST:
             return 0, 0, -1
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
         empty = text[position] == CLOSE_LIST
         while not empty:
             if boxes == len(bits):
@@ -280,14 +223,14 @@ def _scan(
             if position < 0:
                 return 0, 0, -1
             boxes += 1
-            position = _skip_space(text, position)
+            position = skip_space(text, position)
             if text[position] == CLOSE_LIST:
                 break
             if text[position] != COMMA:
                 return 0, 0, -1
-            position = _skip_space(text, position + 1)
+            position = skip_space(text, position + 1)
         samples += 1
-        position = _skip_space(text, position + 1)
+        position = skip_space(text, position + 1)
         if text[position] == CLOSE:
             return boxes, samples, position + 1
         if text[position] != COMMA:

@@ -69,8 +69,8 @@ def read_lidar(path: str | Path) -> Float32[np.ndarray, "P 5"]:
             f"x, y, z, intensity, ring. Is the download complete?"
         )
     points = np.frombuffer(content, "<f4").reshape(-1, LIDAR_COLUMNS)
-    finite = np.isfinite(points).all(1)
-    return points if finite.all() else points[finite]
+    finite = np.isfinite(points)
+    return points if finite.all() else points[finite.all(1)]
 
 
 def read_radar(path: str | Path) -> np.ndarray:

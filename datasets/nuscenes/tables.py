@@ -75,30 +75,6 @@ def read_columns(folder: Path, table: str, fields: Sequence[str]) -> dict[str, l
     return {field: list(column) for field, column in zip(fields, columns, strict=True)}
 
 
-class Tokens:
-    """Row numbers of a table by token."""
-
-    def __init__(self, folder: Path, table: str, tokens: Sequence[str]):
-        self.path = folder / f"{table}.json"
-        self.row_of = {token: row for row, token in enumerate(tokens)}
-
-    def rows(self, tokens: Sequence[str], of: str) -> list[int]:
-        """Rows of tokens; "" (the end of a chain) gives -1.
-
-        Raises:
-            InputError: a token that the table lacks. `of` says where it was found.
-        """
-        row_of = self.row_of
-        try:
-            return [row_of[token] if token else -1 for token in tokens]
-        except (KeyError, TypeError):
-            missing = next(t for t in tokens if t and t not in row_of)
-            raise InputError(
-                f"{self.path} lacks token {missing}, which {of}.json refers to; are all tables "
-                f"of the same version and complete?"
-            ) from None
-
-
 def _records(path: Path) -> Iterator[list[dict]]:
     """The rows of a table, some ten thousand at a time."""
     if not path.is_file():

@@ -28,6 +28,8 @@ TYPES = {
 }  # fmt: skip
 _FARTHEST_LABEL_M = 80.0
 _SMALLEST_LABEL_PX = 15.0
+_LEAST_VISIBLE = 0.04
+"""Less of it, such as glimpses between leaves, nobody draws a box around."""
 _FEWEST_POINTS = {"pedestrian": 8, "sitting_person": 8, "cyclist": 6}
 _FEWEST_POINTS_OF_VEHICLES = 3
 """Annotators work in the scan: what it hardly shows they leave out, people sooner than cars."""
@@ -138,7 +140,8 @@ def label_objects(
     """Labels of what the camera sees, as KITTI's annotators set them.
 
     What is hidden wholly gets no label. What the scan has too few points of to be drawn a box
-    around, what is too far or too small in the picture, is covered by DontCare regions.
+    around, what is all but hidden, too far or too small in the picture, is covered by DontCare
+    regions.
 
     Args:
         seen: what the camera sees of the actors.
@@ -150,11 +153,12 @@ def label_objects(
     for view in seen:
         if view.visible == 0:
             continue
+        hidden = view.visible < _LEAST_VISIBLE
         far = np.hypot(*boxes[view.actor, :2]) > _FARTHEST_LABEL_M
         small = view.bbox[3] - view.bbox[1] < _SMALLEST_LABEL_PX
         category = world.actors[view.actor].category
         fewest = _FEWEST_POINTS.get(category, _FEWEST_POINTS_OF_VEHICLES)
-        if far or small or point_counts[view.actor] < fewest:
+        if far or small or hidden or point_counts[view.actor] < fewest:
             ignored.append(view.bbox)
         else:
             labelled.append(view)

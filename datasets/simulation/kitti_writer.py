@@ -7,15 +7,9 @@ there. `simulation.json` remembers what was asked for.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,9 +19,10 @@ from datasets.kitti_files import write_objects
 from datasets.simulation.kitti_frames import FRAMES_PER_SCENE, KittiFrame, draw_scene
 from datasets.simulation.lidar import LIDARS
 from datasets.simulation.output import SETTINGS, clear, read_settings
+from datasets.simulation.processes import in_processes
 from detector.errors import InputError
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised whenever the same settings give other frames than before."""
 _FOLDERS = ("velodyne", "image_2", "calib", "label_2")
 _TRAINING, _VALIDATION = 0, 1
@@ -112,25 +107,10 @@ def simulate(out: Path, jobs: list[SceneJob], workers: int) -> Iterator[SceneJob
     Raises:
         InputError: the folder can't be written, or a process was killed.
     """
-    if workers == 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield _simulate_scene(out, job)
-        return
-    # Open3D's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context)
-    try:
-        with _interrupts_ignored():
-            futures = [pool.submit(_simulate_scene, out, job) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool:
-        raise InputError(
-            f"--workers {workers}: a worker was killed, perhaps for want of memory; start again "
-            f"with fewer workers, finished frames are kept"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    calls = [(out, job) for job in jobs]
+    remedy = ", finished frames are kept"
+    for number, _ in in_processes(_simulate_scene, calls, workers, remedy):
+        yield jobs[number]
 
 
 def finish(out: Path, settings: Settings) -> None:
@@ -161,21 +141,7 @@ def write_frame(out: Path, frame_id: str, frame: KittiFrame) -> None:
     _partial(label).replace(label)
 
 
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started within stay deaf to Ctrl-C, which the parent handles: they end with the
-    scene that they are at, without tracebacks."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _simulate_scene(out: Path, job: SceneJob) -> SceneJob:
+def _simulate_scene(out: Path, job: SceneJob) -> None:
     scene = draw_scene(job.seed, LIDARS[job.sensor]())
     for index, frame_id in enumerate(job.frame_ids):
         if not (out / "training" / "label_2" / f"{frame_id}.txt").exists():
@@ -186,7 +152,6 @@ def _simulate_scene(out: Path, job: SceneJob) -> SceneJob:
                     f"{out}: frame {frame_id} can't be written ({error.strerror}); make room and "
                     f"start again, finished frames are kept"
                 ) from None
-    return job
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32
 
-from datasets.simulation.materials import laser_reflectance, lost_share
+from datasets.simulation.echoes import measure
 from datasets.simulation.meshes import turned
-from datasets.simulation.raycast import Hits, RayScene, owners
+from datasets.simulation.raycast import RayScene, owners
 from datasets.simulation.world import Snapshot
 
 
@@ -35,7 +35,7 @@ class LidarModel:
     """Distance at which half the pulses that a grey wall (40 %) sends back are still seen."""
     mounting_height_m: float
     """Of the origin above the ground."""
-    missed_share: float = 0.004
+    missed_share: float = 0.008
     """Pulses that go missing for no reason of the scene."""
     rate_hz: float = 10.0
     gains: tuple[float, ...] = ()
@@ -181,50 +181,6 @@ def scan(
     # Millimetres and hundredths, as Velodyne's own driver gives them.
     scan_points = np.column_stack([np.round(points, 3), np.round(shown, 2)])
     return Scan(scan_points.astype(np.float32), owners(echoes.hits, snapshot)[seen], ring)
-
-
-@dataclass(frozen=True)
-class Echoes:
-    """What comes back of N pulses, one by one."""
-
-    hits: Hits
-    """What each met."""
-    seen: Bool[np.ndarray, " N"]
-    """Whether enough light came back; the rest is only meant where it did."""
-    distance_m: Float32[np.ndarray, " N"]
-    """As measured."""
-    intensity: Float32[np.ndarray, " N"]
-    """In [0, 1)."""
-
-
-def measure(
-    lidar: LidarModel,
-    scene: RayScene,
-    snapshot: Snapshot,
-    rays: Float[np.ndarray, "N 6"],
-    rng: np.random.Generator,
-) -> Echoes:
-    """Sends pulses along any rays (world frame) with a scanner's laser and receiver."""
-    hits = scene.cast(rays)
-    draws = rng.random((3, len(rays)), dtype=np.float32)
-    noise = rng.standard_normal(len(rays), dtype=np.float32)
-    materials = snapshot.mesh.materials[hits.triangle]
-    reflectance = laser_reflectance(materials, snapshot.mesh.colors[hits.triangle])
-    cosine = np.abs(np.einsum("ij,ij->i", hits.normals, rays[:, 3:]))
-    intensity = reflectance * (0.55 + 0.45 * np.sqrt(cosine))
-
-    # Never 0: a pulse that goes on behind leaves may start on the next one.
-    distance = np.where(hits.met, np.maximum(hits.distance_m, np.float32(1e-3)), np.float32(1e6))
-    # The light that arrives falls with the square of the distance; its detection is a matter of
-    # chance around the threshold.
-    arriving = reflectance * (0.05 + 0.95 * cosine) / 0.4 * (lidar.reach_m / distance) ** 2
-    seen = draws[0] < arriving**1.5 / (1 + arriving**1.5)
-    seen &= draws[1] > lost_share(materials) * (1.25 - 0.5 * cosine) + lidar.missed_share
-    distance = distance + lidar.range_noise_m * noise
-    seen &= (distance > lidar.minimum_range_m) & (distance < lidar.maximum_range_m)
-    # Spread as measured: a tenth of all returns comes out near zero.
-    spread = np.minimum(0.55 + 0.75 * draws[2], 8 * draws[2])
-    return Echoes(hits, seen, distance, np.clip(intensity * spread, 0.0, 0.99))
 
 
 def _world_rays(lidar: LidarModel, start, end) -> Float32[np.ndarray, "R 6"]:

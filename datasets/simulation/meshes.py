@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
+from numba import njit
 
 from datasets.simulation.materials import Material
 
@@ -66,14 +67,20 @@ def pose(
 def turned(
     vectors: Float32[np.ndarray, "N 3"], target_from_source: Float[np.ndarray, "3+ 3+"]
 ) -> Float32[np.ndarray, "N 3"]:
-    """Vectors under the rotation of a transform, without its shift.
+    """Vectors under the rotation of a transform, without its shift."""
+    return _turned(np.asarray(vectors, np.float32), np.asarray(target_from_source, np.float32))
 
-    Written out, because a threaded matrix product may round by how it splits its rows, and
-    simulations must not depend on the number of threads.
-    """
-    matrix = np.asarray(target_from_source, np.float32)
-    x, y, z = vectors[:, :1], vectors[:, 1:2], vectors[:, 2:3]
-    return x * matrix[:3, 0] + y * matrix[:3, 1] + z * matrix[:3, 2]
+
+@njit(cache=True, nogil=True)
+def _turned(vectors, matrix):
+    # A threaded matrix product may round by how it splits its rows, and simulations must not
+    # depend on the number of threads.
+    result = np.empty((len(vectors), 3), np.float32)
+    for i in range(len(vectors)):
+        x, y, z = vectors[i, 0], vectors[i, 1], vectors[i, 2]
+        for k in range(3):
+            result[i, k] = matrix[k, 0] * x + matrix[k, 1] * y + matrix[k, 2] * z
+    return result
 
 
 def mesh(vertices, triangles, color, material: Material | Sequence[Material]) -> Mesh:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from datasets.simulation.meshes import join
+from datasets.simulation.meshes import Mesh, join
 from datasets.simulation.raycast import Hits, RayScene
 from datasets.simulation.world import Snapshot, World
+
+POSTURES_HZ = 10.0
 
 
 class Moments:
     """Snapshots of a world at any time, with the scenes to cast rays in.
+
+    Things are where they are at that time; how they hold their limbs changes ten times a second.
 
     Args:
         reach_m: moving actors farther than this from the drive's place are left out of a moment.
@@ -30,6 +34,7 @@ class Moments:
         ends = np.cumsum(lengths).tolist()
         self._still_ranges = dict(zip(standing, zip(ends[:-1], ends[1:], strict=True), strict=True))
         self._still_scene = RayScene(self._still, threads)
+        self._postures: dict[tuple[int, int], Mesh] = {}
 
     def at(self, time_s: float) -> tuple[TwoScenes, Snapshot]:
         """The scene and the snapshot at one moment; absent actors have no triangles."""
@@ -38,7 +43,7 @@ class Moments:
             i for i in self._moving
             if np.hypot(*(actors[i].track.pose(time_s)[:2, 3] - here)) < self.reach_m
         ]  # fmt: skip
-        shapes = [actors[i].shape(time_s).moved(actors[i].track.pose(time_s)) for i in near]
+        shapes = [self._posture(i, time_s).moved(actors[i].track.pose(time_s)) for i in near]
         lengths = list(map(len, shapes))
         ends = (len(self._still) + np.cumsum([0, *lengths])).tolist()
         ranges = dict(zip(near, zip(ends[:-1], ends[1:], strict=True), strict=True))
@@ -52,6 +57,13 @@ class Moments:
         )
         moving = RayScene(join(shapes), self.threads) if shapes else None
         return TwoScenes(self._still_scene, moving, len(self._still)), snapshot
+
+    def _posture(self, actor: int, time_s: float) -> Mesh:
+        """The actor's shape at the nearest step of POSTURES_HZ."""
+        key = actor, round(time_s * POSTURES_HZ)
+        if key not in self._postures:
+            self._postures[key] = self.world.actors[actor].shape(key[1] / POSTURES_HZ)
+        return self._postures[key]
 
 
 class TwoScenes:

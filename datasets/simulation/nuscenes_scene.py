@@ -282,11 +282,12 @@ def write_radar_file(path: Path, targets: RadarTargets) -> None:
         rows["rcs"] = targets.rcs_dbsm
         rows["dyn_prop"] = targets.dynamic_property
         rows["invalid_state"] = targets.invalid_state
+        rows["ambig_state"] = targets.ambiguity_state
         rows["pdh0"] = targets.false_alarm
     else:
         rows["x"] = np.nan
     rows["id"] = np.arange(count)
-    rows["is_quality_valid"], rows["ambig_state"] = 1, 3
+    rows["is_quality_valid"] = 1
     for name in ("x_rms", "y_rms", "vx_rms", "vy_rms"):
         rows[name] = 19
     kinds = ["F" if RADAR_DTYPE[name].kind == "f" else "I" for name in RADAR_DTYPE.names]

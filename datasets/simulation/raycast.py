@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
+from numba import njit
 
 from datasets.simulation.meshes import Mesh
 from datasets.simulation.world import Snapshot
@@ -56,15 +57,8 @@ class RayScene:
         distance = found["t_hit"].numpy()
         triangle = found["primitive_ids"].numpy()
         normals = found["primitive_normals"].numpy()
-        met = np.isfinite(distance)
-        length = np.sqrt(np.einsum("ij,ij->i", normals, normals))
-        facing = np.einsum("ij,ij->i", normals, rays[:, 3:])
-        scale = np.where(facing > 0, -1, 1) / np.where(length > 0, length, 1)
-        return Hits(
-            distance,
-            np.where(met, triangle, 0).astype(np.int32),
-            normals * scale[:, None].astype(np.float32),
-        )
+        triangle = np.where(np.isfinite(distance), triangle, 0).astype(np.int32)
+        return Hits(distance, triangle, _towards(rays, normals))
 
     def blocked(self, rays: Float[np.ndarray, "N 6"]) -> Bool[np.ndarray, " N"]:
         """Whether each ray meets anything at all."""
@@ -72,6 +66,20 @@ class RayScene:
         return self._scene.test_occlusions(
             self._tensor(rays), tnear=0.02, nthreads=self._threads
         ).numpy()
+
+
+@njit(cache=True, nogil=True)
+def _towards(rays, normals):
+    """Normals of unit length on the side that the rays come from."""
+    result = np.empty((len(rays), 3), np.float32)
+    for i in range(len(rays)):
+        x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
+        length = np.sqrt(x * x + y * y + z * z)
+        scale = np.float32(1) / length if length > 0 else np.float32(1)
+        if x * rays[i, 3] + y * rays[i, 4] + z * rays[i, 5] > 0:
+            scale = -scale
+        result[i, 0], result[i, 1], result[i, 2] = x * scale, y * scale, z * scale
+    return result
 
 
 def owners(hits: Hits, snapshot: Snapshot) -> Int32[np.ndarray, " N"]:

@@ -46,13 +46,13 @@ class Terrain:
 def draw_terrain(rng: np.random.Generator, hilliness: float) -> Terrain:
     """Long gentle waves with short shallow ones on them."""
     length = np.array([160.0, 90.0, 45.0, 22.0, 9.0])
-    amplitude = hilliness * np.array([0.55, 0.28, 0.10, 0.035, 0.010]) * rng.uniform(0.3, 1, 5)
+    amplitude = hilliness * np.array([0.26, 0.15, 0.08, 0.035, 0.010]) * rng.uniform(0.3, 1, 5)
     turn = rng.uniform(0, 2 * np.pi, 5)
     wave = 2 * np.pi / length
     columns = [
         wave * np.cos(turn), wave * np.sin(turn), rng.uniform(0, 2 * np.pi, 5), amplitude,
     ]  # fmt: skip
-    return Terrain(rng.normal(0, 0.005 * hilliness, 2), np.column_stack(columns))
+    return Terrain(rng.normal(0, 0.008 * hilliness, 2), np.column_stack(columns))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.simulation import scenery
+from datasets.simulation import clutter, plants
 from datasets.simulation.districts import DISTRICTS, District, draw_piece
+from datasets.simulation.furniture import IN_ZONES, ON_STREETS, Furniture
 from datasets.simulation.meshes import Mesh, join
-from datasets.simulation.people import bicycle
 from datasets.simulation.terrain import Ground, Street, draw_street, draw_terrain
 from datasets.simulation.traffic import (
     Crowd,
@@ -25,7 +25,7 @@ BEHIND, AHEAD = 75.0, 115.0
 """How far a street reaches behind the first and ahead of the last place of the drive."""
 _TRACK_STEP_S = 0.25
 PARKING_WIDTH = 2.05
-_CROWDED = 36.0
+_CROWDED = 25.0
 """Traffic thins out this far ahead of the drive's end."""
 
 
@@ -57,7 +57,7 @@ class _Builder:
         self.way = self.speed * duration_s
         # Rows of parked cars: side -> (share of places taken, whether half on the pavement).
         self.parking = {
-            side: (float(rng.uniform(*district.parked)), bool(rng.random() < 0.3))
+            side: (district.parked * float(rng.random()) ** 1.6, bool(rng.random() < 0.3))
             for side in (-1, 1)
         }
         if self.lanes == 4:
@@ -80,7 +80,7 @@ class _Builder:
         half_width = self.lanes_half + (PARKING_WIDTH if at_kerb else 0)
         terrain = draw_terrain(rng, district.hilliness)
         start, end = -BEHIND, self.way + AHEAD
-        layout = rng.choice(["straight", "bend", "crossing"], p=(0.32, 0.40, 0.28))
+        layout = rng.choice(["straight", "bend", "crossing"], p=(0.38, 0.42, 0.20))
         bends, crossing, streets = (), None, []
         if layout == "bend":
             first = rng.uniform(-10, self.way + 25)
@@ -137,6 +137,9 @@ class _Builder:
             origin = s if side > 0 else s + piece.length
             x, y, heading = street.at([s + piece.length / 2, origin], side * street.front)
             yaw = float(heading[0]) + (0 if side > 0 else np.pi)
+            if not self._clear_of_streets(float(x[1]), float(y[1]), yaw, piece.length):
+                s += 3.0                    # too long for the inside of this bend
+                continue
             z = float(self.ground.height(x, y).min()) - 0.02
             self.meshes.append(piece.mesh.at(float(x[1]), float(y[1]), z, yaw))
             for px, py, turn in piece.parking:
@@ -144,6 +147,12 @@ class _Builder:
                 cy = float(y[1]) + np.sin(yaw) * px + np.cos(yaw) * py
                 add_vehicle(self.crowd, self.rng, self.crowd.parked(cx, cy, yaw + turn))
             s += piece.length
+
+    def _clear_of_streets(self, x: float, y: float, yaw: float, length: float) -> bool:
+        """Whether a straight front from (x, y) on leaves all carriageways free."""
+        along = np.append(np.arange(0, length, 2.0), length)
+        x, y = x + along * np.cos(yaw), y + along * np.sin(yaw)
+        return all((s.distance(x, y) > s.half_width).all() for s in self.ground.streets)
 
     # ---------------------------------------------------------------------------- what moves
 
@@ -162,7 +171,7 @@ class _Builder:
             self._fill_side_street()
         hundreds = (self.way + 60) / 100
         edge = main.half_width
-        on_pavement = (edge + 0.6, main.front - 0.4)
+        on_pavement = _footway(main)
         if district.kerb < 0.05:                                    # all of it is for walking
             on_pavement = (0.8, main.front - 0.4)
         walkers = int(rng.poisson(rng.uniform(*district.walkers) * hundreds))
@@ -191,7 +200,7 @@ class _Builder:
             for begin, end in ((-75, -main.front - 14), (main.front + 14, 75)):
                 taken = rng.uniform(0, 0.5)
                 park_along(crowd, rng, street, begin, end, side, taken, on_kerb=False)
-        band = (street.half_width + 0.5, street.front - 0.4)
+        band = _footway(street)
         count = int(rng.poisson(rng.uniform(*self.district.walkers)))
         walk_along(crowd, rng, street, count, -50, 50, band)
 
@@ -200,7 +209,7 @@ class _Builder:
     def furnish(self) -> None:
         """Poles, trees, bins, bicycles where nobody passes."""
         rng, district = self.rng, self.district
-        trees = [scenery.tree(rng, rng.uniform(5, 11)) for _ in range(3)]
+        trees = [plants.tree(rng, rng.uniform(5, 11), clear=2.5) for _ in range(3)]
         for street in self.ground.streets:
             for side in (-1, 1):
                 s = street.start + rng.uniform(0, 10)
@@ -209,56 +218,40 @@ class _Builder:
                     s += 1.5 + rng.exponential(district.furniture)
 
     def _furnish_at(self, street: Street, s: float, side: int, trees: list[Mesh]) -> None:
-        rng, walking_zone = self.rng, self.district.kerb < 0.05
-        d = street.half_width + 0.45
-        seats = False
+        rng = self.rng
         if rng.random() < self.district.trees:
-            thing, yaw, radius = trees[rng.integers(3)], rng.uniform(0, 6.28), 0.35
-            thing = thing.stretched(*rng.uniform(0.85, 1.15, 3))
+            thing = trees[rng.integers(3)].stretched(*rng.uniform(0.85, 1.15, 3))
+            kind = Furniture(None, 0.0, 0.35, "kerb", rng.uniform(0, 6.28))
         else:
-            kinds = ["lamp", "sign", "bin", "bollard", "cabinet", "bush", "bicycle", "bench", "ad"]
-            shares = np.array([0.24, 0.22, 0.10, 0.14, 0.05, 0.06, 0.10, 0.04, 0.05])
-            if walking_zone:
-                shares = np.array([0.12, 0.06, 0.08, 0.12, 0.02, 0.12, 0.26, 0.10, 0.12])
-                d = street.front - rng.uniform(0.5, 1.6)
-            kind = str(rng.choice(kinds, p=shares / shares.sum()))
-            seats = kind == "bench"
-            thing, radius, yaw = self._thing(kind, side)
-            if kind in ("bush", "bench"):
-                d = street.front - 0.7
+            choice = IN_ZONES if self.district.kerb < 0.05 else ON_STREETS
+            shares = np.array([kind.share for kind in choice])
+            kind = choice[rng.choice(len(choice), p=shares / shares.sum())]
+            thing = kind.draw(rng)
+        d = {
+            "kerb": street.half_width + 0.45,
+            "front": street.front - kind.radius - rng.uniform(0, 0.3),
+            "middle": street.front - rng.uniform(0.5, max(0.6, street.pavement)),
+            "parked": street.half_width - 1.0,
+        }[kind.place]
         x, y, heading = (float(value) for value in street.at(s, side * d))
-        if any(abs(o.distance(x, y)) < o.half_width + 0.2 for o in self.ground.streets):
+        slack = 1.2 if kind.place == "parked" else -0.2
+        if any(abs(o.distance(x, y)) < o.half_width - slack for o in self.ground.streets):
             return
-        turn = heading + (0 if side < 0 else np.pi) + yaw
-        if not self.crowd.reserve(self.crowd.parked(x, y, turn), 2 * radius, 2 * radius):
+        if kind.place == "parked" and self.parking[side][0] < 0.1:
+            return
+        turn = heading + (0 if side < 0 else np.pi) + kind.turn
+        turn += rng.uniform(0, 6.28) if kind.turned else rng.normal(0, 0.12)
+        if not self.crowd.reserve(self.crowd.parked(x, y, turn), 2 * kind.radius, 2 * kind.radius):
             return
         self.meshes.append(thing.at(x, y, float(self.ground.height(x, y)) - 0.02, turn))
-        if seats:
+        if kind.draw is clutter.bench:
             for offset in (-0.45, 0.45):
                 if rng.random() < 0.4:
                     px, py = x - np.sin(turn) * offset, y + np.cos(turn) * offset
                     seat_person(self.crowd, rng, px, py, turn)
 
-    def _thing(self, kind: str, side: int) -> tuple[Mesh, float, float]:
-        """A piece of furniture, the radius that it takes, and its turn against the traffic."""
-        rng = self.rng
-        if kind == "bush":
-            size = rng.uniform((0.5, 0.5, 0.7), (1.0, 0.9, 1.9))
-            return scenery.bush(rng, *size), 0.5, 0.0
-        if kind == "bicycle":
-            lean = bicycle(tuple(rng.uniform(0.05, 0.7, 3)))
-            return lean, 0.45, float(rng.choice([0.0, np.pi / 2])) + rng.normal(0, 0.2)
-        if kind == "bench":
-            return scenery.bench(rng), 0.8, np.pi / 2
-        if kind == "ad":
-            if rng.random() < 0.5:
-                return scenery.table_with_parasol(rng), 1.2, 0.0
-            return scenery.post_with_poster(rng), 0.5, float(rng.uniform(0, np.pi))
-        draw = {
-            "lamp": scenery.lamp_post, "sign": scenery.road_sign, "bin": scenery.rubbish_bin,
-            "bollard": scenery.bollard, "cabinet": scenery.cabinet,
-        }[kind]  # fmt: skip
-        if kind == "sign" and rng.random() < 0.12:
-            draw = scenery.traffic_light
-        turn = np.pi / 2 if kind == "lamp" else rng.normal(0, 0.15)
-        return draw(rng), 0.25, float(turn)
+
+def _footway(street: Street) -> tuple[float, float]:
+    """Where people walk, from d to d; beside a narrow pavement at the carriageway's edge."""
+    last = street.front - 0.4
+    return min(street.half_width + 0.6, last - 0.3), last

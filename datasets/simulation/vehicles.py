@@ -110,6 +110,7 @@ def vehicle(style: BodyStyle, size: Size, paint: Color) -> Mesh:
             box(0.10, 0.16, 0.13, paint, Material.PAINT, mirror_x, y, style.bonnet * height)
         )
     parts += _lamps(style, size)
+    parts += _seats(style, size)
     return join(parts)
 
 
@@ -225,6 +226,25 @@ def _lamps(style: BodyStyle, size: Size) -> list[Mesh]:
         y = side * 0.33 * width
         parts.append(plate(front, y, nose, 0.30, 0.12, (0.92, 0.93, 0.95), Material.GLASS))
         parts.append(plate(back, y, tail, 0.16, 0.18, (0.62, 0.05, 0.05), Material.RETRO))
+    return parts
+
+
+def _seats(style: BodyStyle, size: Size) -> list[Mesh]:
+    """What pulses meet that got in through a window: seats and the dashboard."""
+    length, width, height = size
+    bottom, top = 0.28 * height, 0.82 * height
+    first = style.windscreen[1] + 0.06
+    parts = [
+        box(0.10 * length, 0.8 * width, 0.3 * height, DARK, Material.PLASTIC,
+            length * (0.5 - style.windscreen[0] - 0.08), 0, bottom)
+    ]  # fmt: skip
+    for share in (first, first + 0.22):
+        if share + 0.05 < style.glazed:
+            for side in (-1, 1):
+                parts.append(
+                    box(0.16, 0.3 * width, top - bottom, DARK, Material.CLOTH,
+                        length * (0.5 - share), side * 0.2 * width, bottom)
+                )  # fmt: skip
     return parts
 
 

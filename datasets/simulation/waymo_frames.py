@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32
 
 from datasets.simulation.camera import CameraModel, Light, draw_light, render
-from datasets.simulation.lidar import measure
+from datasets.simulation.echoes import measure
 from datasets.simulation.materials import Material
 from datasets.simulation.meshes import pose
 from datasets.simulation.raycast import RayScene

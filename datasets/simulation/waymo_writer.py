@@ -6,14 +6,12 @@ Each segment's files appear in one step. `simulation.json` remembers what was as
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datasets.simulation.output import SETTINGS, clear, read_settings
+from datasets.simulation.processes import in_processes
 from datasets.simulation.waymo_frames import WaymoDrive, draw_drive, segment_name
 from datasets.waymo.writer_v1 import v1_path, write_v1
 from datasets.waymo.writer_v2 import write_v2
@@ -21,7 +19,7 @@ from detector.cli import write_json
 from detector.errors import InputError
 
 FORMATS = ("v1", "v2")
-_VERSION = 1
+_VERSION = 2
 """Raised whenever the same settings give other frames than before."""
 _SPLITS = ("training", "validation")
 
@@ -110,26 +108,13 @@ def simulate(out: Path, jobs: list[SegmentJob], workers: int) -> Iterator[Segmen
     Raises:
         InputError: the folder can't be written, or a process was killed.
     """
-    if workers == 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield _simulate_segment(out, job)
-        return
-    # Open3D's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context)
-    try:
-        for future in as_completed([pool.submit(_simulate_segment, out, job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise InputError(
-            f"--workers {workers}: a worker was killed, perhaps for want of memory; start again "
-            f"with fewer workers, finished segments are kept"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    calls = [(out, job) for job in jobs]
+    remedy = ", finished segments are kept"
+    for number, _ in in_processes(_simulate_segment, calls, workers, remedy):
+        yield jobs[number]
 
 
-def _simulate_segment(out: Path, job: SegmentJob) -> SegmentJob:
+def _simulate_segment(out: Path, job: SegmentJob) -> None:
     name = segment_name(job.seed)
     paths = {
         "v1": v1_path(out / "v1" / job.split, name),
@@ -143,4 +128,3 @@ def _simulate_segment(out: Path, job: SegmentJob) -> SegmentJob:
         for kind in missing:
             write = {"v1": write_v1, "v2": write_v2}[kind]
             write(out / kind / job.split, name, frames)
-    return job

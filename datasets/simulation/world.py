@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Float64, Int32
@@ -97,6 +98,22 @@ class World:
     @property
     def duration_s(self) -> float:
         return float(self.drive.times_s[-1])
+
+    def places(self, time_s: float) -> Float64[np.ndarray, "N 3"]:
+        """Where the middle of each actor's bottom face is."""
+        places = self._standing_places.copy()
+        for index in self._moving:
+            track = self.actors[index].track
+            places[index] = [np.interp(time_s, track.times_s, c) for c in track.poses.T[:3]]
+        return places
+
+    @cached_property
+    def _standing_places(self) -> Float64[np.ndarray, "N 3"]:
+        return np.array([a.track.poses[0, :3] for a in self.actors], float).reshape(-1, 3)
+
+    @cached_property
+    def _moving(self) -> list[int]:
+        return [i for i, a in enumerate(self.actors) if len(a.track.times_s) > 1]
 
     def at(self, time_s: float) -> Snapshot:
         """Everything at one moment."""

@@ -124,7 +124,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path}: holds more than tensors, numbers and text, so it is not one of ours and was "
-            f"not loaded; tools/convert.py reads weights of other programs"
+            f"not loaded"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(

@@ -259,7 +259,9 @@ MOST_DEATHS = 3
 def _is_a_death(error: Exception) -> bool:
     """Whether a loader's process has ended, and not a data set raised this in it."""
     if isinstance(error, RuntimeError):
-        return "DataLoader worker" in str(error) and "Caught" not in str(error)
+        # The thread that copies into pinned memory fails where it fetches from the dead process.
+        signs = ("DataLoader worker", "Pin memory thread exited")
+        return any(sign in str(error) for sign in signs) and "Caught" not in str(error)
     # The tensors of a batch are fetched from the process that made them.
     fetching = isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
     return fetching and "Caught" not in str(error)

@@ -23,7 +23,8 @@ def join() -> tuple[int, int]:
     processes), (0, 1) for one by itself.
 
     Raises:
-        InputError: srun's processes can't tell where the first of them is.
+        InputError: srun's processes can't tell where the first of them is; more processes than
+            GPUs.
     """
     if distributed.is_initialized():
         return position()
@@ -34,10 +35,22 @@ def join() -> tuple[int, int]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        place, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if place >= gpus:
+            raise InputError(
+                f"process {place + 1} of this node has no GPU, there are {gpus}; lower torchrun's "
+                f"--nproc_per_node or srun's --ntasks-per-node to {gpus}"
+            )
+        torch.cuda.set_device(place)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, timeout=TIMEOUT)
     return position()
+
+
+def leave() -> None:
+    """Ends what `join` began, once all processes are done."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def position() -> tuple[int, int]:

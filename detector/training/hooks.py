@@ -22,8 +22,9 @@ from detector.training.distributed import position
 class FiniteLossGuard(Hook):
     """Stops where a loss is not finite, names the frames of that step and writes them down.
 
-    The loss of a step is looked at during the next one, when it is ready anyway, so that the host
-    does not wait for a GPU; `check` must be called before anything is saved.
+    The loss of a step is looked at after the next one has been handed to the GPU, from a copy that
+    was asked for right behind its own step, so that the GPU never runs dry; `check` must be called
+    before anything is saved.
 
     Args:
         report: JSON file for the losses and the frames.
@@ -33,11 +34,12 @@ class FiniteLossGuard(Hook):
 
     def __init__(self, report: Path):
         self.report = report
-        self.pending: tuple[dict[str, Tensor], Batch, int, int] | None = None
+        self.pending: tuple[dict[str, Tensor], _HostValue, Batch, int, int] | None = None
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        total = _HostValue(outputs["total"])
         self.check()
-        self.pending = (outputs, data_batch, runner.epoch, batch_idx)
+        self.pending = (outputs, total, data_batch, runner.epoch, batch_idx)
 
     def check_everywhere(self) -> None:
         """Looks at the last step of all processes, before its weights are saved.
@@ -61,8 +63,8 @@ class FiniteLossGuard(Hook):
         """
         if self.pending is None:
             return
-        (terms, batch, epoch, step), self.pending = self.pending, None
-        if math.isfinite(terms["total"].item()):
+        (terms, total, batch, epoch, step), self.pending = self.pending, None
+        if math.isfinite(total.get()):
             return
         values = ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items() if k != "total")
         write_json(
@@ -79,6 +81,24 @@ class FiniteLossGuard(Hook):
             f"saved: look at these frames with tools/visualize.py, or go on from the last "
             f"checkpoint with --resume and a lower optimizer.lr"
         )
+
+
+class _HostValue:
+    """A number of a GPU on its way to the host. `Tensor.item()` would wait for all that the GPU has
+    been given by then; this waits for what had been given when it was made."""
+
+    def __init__(self, value: Tensor):
+        self.value, self.arrived = value.detach(), None
+        if value.is_cuda:
+            self.value = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+            self.value.copy_(value.detach(), non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def get(self) -> float:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.value.item()
 
 
 class ProgressHook(Hook):
@@ -160,19 +180,24 @@ class ProgressHook(Hook):
             "step": step,
             "losses": losses,
             "lr": runner.optim_wrapper.optimizer.param_groups[0]["lr"],
-            "grad_norm": float(runner.optim_wrapper.grad_norm),
+            "grad_norm": _finite(runner.optim_wrapper.grad_norm),
             "frames_per_s": speed,
+            "step_ms": 1e3 * seconds / self.steps,
+            "data_ms": 1e3 * self.data_s / self.steps,
             "data_share": self.data_s / max(seconds, 1e-9),
             "points_per_frame": self.points / self.frames,
             "voxels_per_frame": self.voxels / self.frames,
         }
+        if runner.optim_wrapper.scaler.is_enabled():
+            record["loss_scale"] = runner.optim_wrapper.scaler.get_scale()
         if torch.cuda.is_available():
             record["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self._append(record)
         for name, value in losses.items():
             self.board.add_scalar(f"loss/{name}", value, step)
         for name in sorted(set(record) - {"epoch", "step", "losses"}):
-            self.board.add_scalar(f"training/{name}", record[name], step)
+            if record[name] is not None:
+                self.board.add_scalar(f"training/{name}", record[name], step)
         terms = ", ".join(f"{k} {v:.3f}" for k, v in losses.items() if k != "total")
         print(
             f"epoch {record['epoch']}/{runner.max_epochs}  "
@@ -199,6 +224,13 @@ class ProgressHook(Hook):
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); make room and go on with --resume"
             ) from error
+
+
+def _finite(value: Tensor) -> float | None:
+    """None, JSON's null, for what has no number: the gradients of a step that float16 could not
+    hold, which changes no weights and lowers the loss's scale."""
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def duration(seconds: float) -> str:

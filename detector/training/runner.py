@@ -225,6 +225,8 @@ class Checkpoints:
             "best_score": self.best_score,
             "torch_rng": torch.get_rng_state(),
         }
+        if runner.device.type == "cuda":
+            content["cuda_rng"] = torch.cuda.get_rng_state()
         runner.call_hook("before_save_checkpoint", checkpoint=content)
         return content
 
@@ -307,6 +309,8 @@ class QuietRunner(Runner):
         loop.evaluated_epoch = content["evaluated_epoch"]
         self.checkpoints.best_score = content["best_score"]
         torch.set_rng_state(content["torch_rng"])
+        if self.device.type == "cuda" and "cuda_rng" in content:
+            torch.cuda.set_rng_state(content["cuda_rng"])
         print(
             f"going on from {path}: {content['iteration']} of {loop.max_iters} steps done",
             flush=True,

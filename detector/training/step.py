@@ -132,7 +132,9 @@ class UpdateWeights(OptimWrapper):
 
     def load_state_dict(self, state: dict) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        # Empty where the run went on without scaling: on a CPU, or in another precision.
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def parameter_groups(model: nn.Module) -> list[dict]:

@@ -69,15 +69,18 @@ def _normalised(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
         count = values.new_full((1,), values.numel() // values.shape[1])
         total = _Sum.apply(torch.cat([values.sum(others), count]))
         count = total[-1].detach()
-        if count < 2:
-            mean, variance = norm.running_mean, norm.running_var
-        else:
-            mean = total[:-1] / count
-            variance = _Sum.apply((values - mean.view(shape)).square().sum(others)) / count
-            with torch.no_grad():
-                norm.num_batches_tracked += 1
-                norm.running_mean.lerp_(mean.detach(), norm.momentum)
-                norm.running_var.lerp_(variance.detach() * count / (count - 1), norm.momentum)
+        # Chosen on the device: a branch would wait for a GPU at every norm.
+        enough, count = count >= 2, count.clamp(min=2)
+        mean = torch.where(enough, total[:-1] / count, norm.running_mean)
+        variance = _Sum.apply((values - mean.view(shape)).square().sum(others)) / count
+        variance = torch.where(enough, variance, norm.running_var)
+        with torch.no_grad():
+            norm.num_batches_tracked += enough
+            momentum = norm.momentum * enough
+            norm.running_mean.lerp_(mean, momentum)
+            norm.running_var.lerp_(
+                torch.where(enough, variance * count / (count - 1), norm.running_var), momentum
+            )
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
         y = (values - mean.view(shape)) * scale.view(shape) + norm.bias.view(shape)
     return y.to(x.dtype)

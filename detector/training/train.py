@@ -12,7 +12,7 @@ import torch
 
 from detector.config import Config, build, build_model
 from detector.errors import InputError
-from detector.training.checkpoint import save_text
+from detector.training.checkpoint import check_weights, load_checkpoint, save_text
 from detector.training.data import Batches, EpochBatches, TrainingFrames, training_batches
 from detector.training.distributed import (
     device_of_process,
@@ -49,11 +49,17 @@ class TrainingResult:
     """Best value of the config's `best_metric`."""
 
 
-def train(config: Config, work_dir: str | Path, resume: bool = False) -> TrainingResult:
+def train(
+    config: Config, work_dir: str | Path, resume: bool = False, weights: Path | None = None
+) -> TrainingResult:
     """Trains the config's detector and evaluates it as the config says.
 
     Under `torchrun` every process calls this. Ctrl-C and SIGTERM finish the step, save, and
     return.
+
+    Args:
+        resume: go on with the run that is in `work_dir`.
+        weights: a checkpoint whose weights a new run starts from, to fine-tune them.
 
     Raises:
         InputError: a folder that cannot be written or holds a run already, data or settings that
@@ -67,6 +73,10 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
         prepare_work_dir(work_dir, config, resume)
     torch.manual_seed(config.seed)
     model = TrainableDetector(build_model(config))
+    if weights is not None:
+        content = load_checkpoint(weights)
+        check_weights(model.detector, content, weights, config.classes)
+        model.detector.load_state_dict(content["state_dict"])
     if config.sync_norm and processes > 1:
         synchronise_norms(model)
 
@@ -108,6 +118,8 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
             precision=config.precision, device=device,
         ),
         default_hooks={name: None for name in UNUSED_HOOKS},
+        # The dense maps have the same size at every step.
+        env_cfg={"cudnn_benchmark": True},
         custom_hooks=hooks,
         launcher="pytorch" if processes > 1 else "none",
         cfg={} if device.type == "cuda" else {"model_wrapper_cfg": CPU_WRAPPER},
@@ -127,9 +139,9 @@ def train(config: Config, work_dir: str | Path, resume: bool = False) -> Trainin
     )
     runner.use_loop(loop)
     if rank == 0:
-        weights = sum(p.numel() for p in model.parameters())
+        size = sum(p.numel() for p in model.parameters())
         print(
-            f"{config.path.stem}: {weights:,} weights, {len(frames)} frames, {batches.batches} "
+            f"{config.path.stem}: {size:,} weights, {len(frames)} frames, {batches.batches} "
             f"steps an epoch, {config.epochs} epochs, on {processes} x {device.type}",
             flush=True,
         )

@@ -17,8 +17,8 @@ CONFIGS = (
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulated")
-    open_folder(folder, overwrite=False)
     settings = NuScenesSettings(1, 1, samples=2, seed=5, lidar_columns=120, image_size=(32, 18))
+    open_folder(folder, settings, overwrite=False)
     list(simulate(folder, settings, workers=1))
     return folder
 

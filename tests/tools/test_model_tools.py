@@ -105,14 +105,16 @@ def test_a_scan_without_calibration_gets_no_kitti_results(tool, checkpoint, tmp_
 
 
 @pytest.mark.parametrize("points", [0, 5])
-def test_a_scan_with_nothing_in_range_gives_no_detections_and_says_so(
+def test_a_scan_with_nothing_in_range_is_named_and_does_not_stop_the_others(
     tool, checkpoint, tmp_path, points
 ):
-    scan = tmp_path / "far.bin"
+    scan, good = tmp_path / "far.bin", tmp_path / "good.bin"
     np.full((points, 4), 500, np.float32).tofile(scan)
-    status, out, _ = tool("detect", TOY, checkpoint, scan, "--out", tmp_path / "out")
-    assert status == 0 and "no point lies in the detector's range" in out
+    ToyDataset()[3].points.tofile(good)
+    result = tool("detect", TOY, checkpoint, scan, good, "--out", tmp_path / "out")
+    refused(result, scan, f"none of its {points} points lies in", "1 of 2 scans", "in metres")
     assert json.loads((tmp_path / "out" / "far.json").read_text())["boxes"] == []
+    assert json.loads((tmp_path / "out" / "good.json").read_text())["boxes"]
 
 
 def test_what_is_wrong_with_a_scan_is_said_in_one_sentence(tool, checkpoint, tmp_path):
@@ -125,7 +127,7 @@ def test_what_is_wrong_with_a_scan_is_said_in_one_sentence(tool, checkpoint, tmp
     points[2, 1] = np.nan
     points.tofile(scan)
     refused(tool("detect", TOY, checkpoint, scan, "--out", out), scan, "NaN")
-    assert tool("detect", TOY, checkpoint, scan, "--out", out, "--drop-bad-points")[0] == 0
+    assert tool("detect", TOY, checkpoint, scan, "--out", out, "--drop-not-finite")[0] == 0
     (tmp_path / "b").mkdir()
     points.tofile(tmp_path / "b" / "a.bin")
     refused(tool("detect", TOY, checkpoint, scan, tmp_path / "b", "--out", out), "same name")
@@ -164,3 +166,62 @@ def test_a_broken_frame_stops_training_with_its_name(tool, tmp_path):
         "train", TOY, "--work-dir", tmp_path / "run", "--cfg-options", "train_dataset.bad_frame=1"
     )
     refused(result, "000001.bin", "copy it again")
+
+
+@pytest.fixture
+def published(tool, checkpoint, tmp_path):
+    figures = tmp_path / "figures.json"
+    figures.write_text('{"score": 1.5}')
+    status, out, err = tool(
+        "publish", TOY, checkpoint, tmp_path / "mine.pth", "--about", "commit=1a2b3c",
+        "--figures", figures,
+    )  # fmt: skip
+    assert status == 0 and "MB" in out, err
+    return tmp_path / "mine.pth"
+
+
+def test_a_published_detector_needs_no_config(tool, published, scan, tmp_path):
+    assert load_checkpoint(published)["about"]["figures"] == {"figures": {"score": 1.5}}
+    status, out, _ = tool("detect", "--checkpoint", published, scan, "--out", tmp_path / "found")
+    assert status == 0 and "000007" in out
+    assert json.loads((tmp_path / "found" / "000007.json").read_text())["boxes"]
+    status, out, _ = tool("evaluate", "--checkpoint", published, "--json", tmp_path / "a.json")
+    assert status == 0 and "score" in json.loads((tmp_path / "a.json").read_text())
+
+
+def test_what_is_wrong_with_a_published_detector_is_said_in_one_sentence(
+    tool, published, checkpoint, scan, tmp_path
+):
+    out = ("--out", tmp_path / "found")
+    refused(tool("detect", "--checkpoint", "demmo", scan, *out), "demmo", "known are")
+    refused(tool("detect", "--checkpoint", checkpoint, scan, *out), "which config")
+    refused(tool("detect", TOY, checkpoint, *out), "no scan is named")
+    refused(tool("evaluate"), "no detector is named")
+    refused(tool("evaluate", TOY, checkpoint, "--checkpoint", published), "leave CONFIG")
+    refused(tool("publish", TOY, checkpoint, tmp_path / "a.pth", "--about", "x"), "name=value")
+    published.write_bytes(published.read_bytes()[:-100])
+    refused(tool("detect", "--checkpoint", published, scan, *out), published, "damaged")
+
+
+def test_training_starts_from_given_weights(tool, published, tmp_path):
+    run = tmp_path / "run"
+    options = ("--cfg-options", "epochs=1", "optimizer.lr=1e-9")
+    status, _, err = tool("train", TOY, "--work-dir", run, "--weights", published, *options)
+    assert status == 0, err
+    given, found = load_checkpoint(published), load_checkpoint(run / "latest.pth")
+    for name, value in given["state_dict"].items():
+        if "running" not in name and value.is_floating_point():
+            assert torch.allclose(found["state_dict"][name], value.float(), atol=1e-7), name
+    refused(
+        tool("train", TOY, "--work-dir", tmp_path / "other", "--weights", published,
+             "--cfg-options", "model.head.shared_channels=4"),
+        published, "another model",
+    )  # fmt: skip
+
+
+def test_bad_frames_are_skipped_and_counted_on_request(tool, tmp_path):
+    status, out, _ = tool(
+        "train", TOY, "--work-dir", tmp_path / "run", "--skip-bad-frames",
+        "--cfg-options", "train_dataset.bad_frame=1", "epochs=1",
+    )  # fmt: skip
+    assert status == 0 and "skipped 1 bad frames in this run" in out

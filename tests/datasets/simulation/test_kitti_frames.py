@@ -148,3 +148,21 @@ def test_far_and_unscanned_actors_become_regions():
     ]
     objects = label_objects(world, seen, boxes, counts, rig.calibration)
     assert sorted(objects.types).count("DontCare") == 2 and len(objects) == 3
+
+
+def test_what_is_all_but_hidden_becomes_a_region():
+    """Glimpses between leaves are no label, however many points got through."""
+    world = draw_world(np.random.default_rng(0), 0.0, "city")
+    rig = draw_rig(np.random.default_rng(0))
+    actors = [i for i, actor in enumerate(world.actors) if actor.category == "car"][:2]
+    boxes = np.zeros((len(world.actors), 9))
+    boxes[:, 0] = 20.0
+    box = np.array([100.0, 100, 140, 140])
+    seen = [
+        View(actor, box + 200 * number, 0.0, visible)
+        for number, (actor, visible) in enumerate(zip(actors, (0.02, 0.1), strict=True))
+    ]
+    counts = np.full(len(world.actors), 50)
+    objects = label_objects(world, seen, boxes, counts, rig.calibration)
+    assert list(objects.types) == ["Car", "DontCare"]
+    assert np.array_equal(objects.bbox[1], box)

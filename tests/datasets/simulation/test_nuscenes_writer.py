@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ from detector.ops.boxes import points_in_boxes
 from tests.oracles.nuscenes_devkit import numbers, official_summary
 from tests.writers.nuscenes_results import random_results
 
-SETTINGS = NuScenesSettings(1, 1, samples=3, seed=5, lidar_columns=271, image_size=(64, 36))
+SETTINGS = NuScenesSettings(1, 1, samples=3, seed=2, lidar_columns=271, image_size=(64, 36))
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulated")
-    open_folder(folder, overwrite=False)
+    open_folder(folder, SETTINGS, overwrite=False)
     assert list(simulate(folder, SETTINGS, workers=1)) == ["scene-9000", "scene-9001"]
     return folder
 
@@ -134,16 +135,34 @@ def samples_of(root, split) -> set[str]:
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(InputError, match="not empty"):
-        open_folder(tmp_path, overwrite=False)
-    with pytest.raises(InputError, match="no simulation wrote it"):
-        open_folder(tmp_path, overwrite=True)
+        open_folder(tmp_path, SETTINGS, overwrite=False)
+    (tmp_path / "samples").mkdir()
+    with pytest.raises(InputError, match="'samples' folder that no simulation wrote"):
+        open_folder(tmp_path, SETTINGS, overwrite=True)
     file = tmp_path / "mine.txt"
     with pytest.raises(InputError, match="is a file"):
-        open_folder(file, overwrite=True)
+        open_folder(file, SETTINGS, overwrite=True)
 
 
 def test_overwriting_removes_what_a_simulation_wrote(tmp_path):
-    open_folder(tmp_path, overwrite=False)
-    (tmp_path / "samples").mkdir()
-    open_folder(tmp_path, overwrite=True)
-    assert {path.name for path in tmp_path.iterdir()} == {VERSION}
+    open_folder(tmp_path, SETTINGS, overwrite=False)
+    for name in ("samples", VERSION):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine.txt").write_text("")
+    open_folder(tmp_path, SETTINGS, overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"scenes", "simulation.json", "mine.txt"}
+
+
+def test_an_interrupted_run_goes_on_to_the_same_files(root, tmp_path):
+    open_folder(tmp_path, SETTINGS, overwrite=False)
+    assert next(simulate(tmp_path, SETTINGS, workers=1)) == "scene-9000"
+    assert not (tmp_path / VERSION).exists()
+    with pytest.raises(InputError, match="interrupted run goes on with the same options"):
+        open_folder(tmp_path, replace(SETTINGS, seed=6), overwrite=False)
+    assert open_folder(tmp_path, SETTINGS, overwrite=False) == 1
+    assert list(simulate(tmp_path, SETTINGS, workers=1)) == ["scene-9001"]
+    files = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
+    assert files == {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()}
+    assert all((root / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
+    with pytest.raises(InputError, match="not empty; give --overwrite"):
+        open_folder(tmp_path, SETTINGS, overwrite=False)

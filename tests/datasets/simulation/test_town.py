@@ -14,7 +14,7 @@ from detector.metrics.kitti import KittiObjects
 
 @pytest.fixture(scope="module", params=list(DISTRICTS))
 def world(request):
-    return draw_world(np.random.default_rng(5), 3.0, request.param)
+    return draw_world(np.random.default_rng(6), 3.0, request.param)
 
 
 def moved_shape(world, actor, time_s):
@@ -84,6 +84,22 @@ def test_the_road_ahead_of_the_drive_is_free(world):
         assert not near.any()
 
 
+def test_nothing_of_the_town_stands_on_the_way():
+    """Nothing hangs or stands between the road and two metres over it where the drive goes: no
+    leaves before the scanner, no wall that cuts the inside of a bend."""
+    from datasets.simulation.raycast import RayScene
+
+    footprint = np.array([(x, y, 2.2, 1) for x in (-2, -1, 0, 1, 2) for y in (-0.9, 0, 0.9)])
+    for seed in range(12):
+        world = draw_world(np.random.default_rng([3, seed]), 4.0)
+        town = RayScene(world.town)
+        for time_s in (0.0, 1.0, 2.0, 3.0, 4.0):
+            above = (footprint @ world.drive.pose(time_s).T)[:, :3]
+            down = np.tile([0, 0, -1.0], (len(above), 1))
+            free = town.cast(np.column_stack([above, down])).distance_m
+            assert (free > 2.0).all(), (seed, world.district)
+
+
 def test_velocity_is_the_change_of_place(world):
     before, after = (boxes_in(np.eye(4), world, t) for t in (1.1, 1.2))
     assert np.allclose((after - before)[:, :2] / 0.1, after[:, 7:9], atol=0.25)
@@ -140,3 +156,47 @@ def test_an_empty_world_has_no_boxes():
     assert boxes_in(np.eye(4), empty, 0.0).shape == (0, 9)
     assert (empty.at(0.0).owner == -1).all()
     assert len(KittiObjects.empty()) == 0
+
+
+def test_clutter_and_plants_stand_on_the_ground():
+    from datasets.simulation import clutter, plants
+
+    rng = np.random.default_rng(4)
+    things = (
+        clutter.bins, clutter.bicycles, clutter.trailer, clutter.motorcycle, clutter.stack,
+        clutter.planter, clutter.shelter, clutter.display, clutter.barrier, clutter.container,
+        lambda rng: plants.hedge(rng, 8, 2, 0.9, 0.8), lambda rng: plants.bush(rng, 2, 1, 1.5),
+        lambda rng: plants.shrubbery(rng, 9, 2),
+    )  # fmt: skip
+    for draw in things:
+        shapes = [draw(rng) for _ in range(4)]
+        for shape in shapes:
+            low, high = shape.extent
+            assert -0.35 < low[2] < 0.2 and 0.2 < high[2] < 4 and (high - low < 10).all()
+        assert len({tuple(shape.extent[1]) for shape in shapes}) > 1 or draw is clutter.motorcycle
+
+
+def test_windows_lie_behind_the_wall():
+    from datasets.simulation.buildings import building
+    from datasets.simulation.materials import Material
+
+    house = building(np.random.default_rng(1), 12, 10, 3, pitched=True)
+    glass = house.vertices[house.triangles[house.materials == Material.GLASS]]
+    front = glass[(np.ptp(glass[..., 1], 1) < 1e-4) & (glass[:, 0, 1] < 1)]
+    assert len(front) > 6 and (front[:, 0, 1] > 0.04).all()
+
+
+def test_tall_hedges_are_as_rough_as_leaves():
+    """Neighbouring pulses meet a hedge at depths that differ by decimetres, a wall's by none."""
+    from datasets.simulation import plants, scenery
+    from datasets.simulation.raycast import RayScene
+
+    rng = np.random.default_rng(2)
+    rays = np.zeros((400, 6), np.float32)
+    rays[:, 0], rays[:, 1], rays[:, 2] = np.linspace(1, 9, 400), -10, 0.8
+    rays[:, 4] = 1
+    spread = [
+        np.std(RayScene(shape).cast(rays).distance_m)
+        for shape in (plants.hedge(rng, 10, 2, 1.0, 0.8), scenery.board_fence(rng, 10))
+    ]
+    assert spread[0] > 0.06 > 2 * spread[1]

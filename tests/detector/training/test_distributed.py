@@ -215,3 +215,12 @@ def test_sruns_variables_are_understood(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match="set MASTER_ADDR"):
         join()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    for name, value in dict(RANK="2", WORLD_SIZE="3", LOCAL_RANK="2").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="process 3 .*has no GPU, there are 2; lower"):
+        join()

@@ -63,3 +63,18 @@ def test_norms_and_biases_are_not_decayed():
     weights, others = parameter_groups(model)
     assert [p.ndim for p in weights["params"]] == [4]
     assert [p.ndim for p in others["params"]] == [1, 1, 1] and others["weight_decay"] == 0
+
+
+def test_the_loss_s_scale_comes_back_and_a_run_without_one_keeps_its_own():
+    model = nn.Linear(1, 1)
+    scaled, plain = update(model), update(model)
+    scaled.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaled.update_params(model(torch.ones(1, 1)).sum() * 1e39)      # not finite: halves the scale
+    state = scaled.state_dict()
+    assert state["scaler"]["scale"] == 4 and plain.state_dict()["scaler"] == {}
+    other = update(model)
+    other.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    other.load_state_dict(plain.state_dict())
+    assert other.scaler.get_scale() == 1024
+    other.load_state_dict(state)
+    assert other.state_dict()["scaler"] == state["scaler"]

@@ -18,7 +18,7 @@ from detector.inference import detect, load_model
 from detector.training import train
 from detector.training.checkpoint import load_checkpoint
 from detector.training.runner import TrainLoop
-from tests.writers.toy import ToyDataset
+from tests.writers.toy import ToyDataset, ToyResult
 
 REPOSITORY = Path(__file__).parents[3]
 TOY = REPOSITORY / "tests" / "writers" / "toy_config.py"
@@ -62,6 +62,39 @@ def test_a_run_leaves_checkpoints_metrics_and_its_config(finished):
     }  # fmt: skip
     assert [r["epoch"] for r in records if "evaluation" in r] == [1, 2, 3]
     assert losses[-1]["total"] < losses[0]["total"]
+
+
+SCALARS = {
+    "lr", "grad_norm", "frames_per_s", "step_ms", "data_ms", "data_share", "points_per_frame",
+    "voxels_per_frame",
+}  # fmt: skip
+
+
+def test_json_lines_and_tensorboard_hold_the_same_figures(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines = (finished.work_dir / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    steps = [record for record in records if "losses" in record]
+    board = EventAccumulator(str(finished.work_dir / "tensorboard"))
+    board.Reload()
+    for record in steps:
+        assert SCALARS <= record.keys()
+        assert record["points_per_frame"] > record["voxels_per_frame"] > 0
+        assert 0 <= record["data_ms"] <= record["step_ms"]
+    expected = {f"training/{name}": [r[name] for r in steps] for name in SCALARS}
+    expected |= {f"loss/{k}": [r["losses"][k] for r in steps] for k in steps[0]["losses"]}
+    expected["evaluation/score"] = [r["evaluation"]["score"] for r in records if "evaluation" in r]
+    for tag, values in expected.items():
+        assert [event.value for event in board.Scalars(tag)] == pytest.approx(values), tag
+
+
+def test_a_gradient_that_float16_cannot_hold_is_null_in_json(tmp_path, monkeypatch):
+    infinite = lambda *_: torch.tensor(float("inf"))  # noqa: E731
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", infinite)
+    train(load_config(TOY, ["epochs=1"]), tmp_path)
+    record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert record["grad_norm"] is None
 
 
 def test_the_checkpoint_detects(finished):
@@ -170,6 +203,18 @@ def test_a_broken_frame_stops_with_its_name(tmp_path):
 def test_an_unknown_best_metric_is_named(tmp_path):
     with pytest.raises(InputError, match="'AP', but the evaluation gives score"):
         train(load_config(TOY, ["best_metric='AP'", "epochs=1"]), tmp_path)
+
+
+def test_best_is_the_epoch_with_the_best_evaluation(tmp_path, monkeypatch):
+    scores = iter([1.0, 3.0, 2.0])
+    monkeypatch.setattr(ToyDataset, "evaluate", lambda *_: ToyResult(next(scores)))
+    assert train(load_config(TOY), tmp_path).best_score == 3
+    best, second, latest = (
+        load_checkpoint(tmp_path / f"{name}.pth") for name in ("best", "epoch_2", "latest")
+    )
+    assert best["epoch"] == 2 and latest["epoch"] == 3 and latest["best_score"] == 3
+    for name, value in second["state_dict"].items():
+        assert torch.equal(value, best["state_dict"][name])
 
 
 def test_an_unwritable_folder_is_named(tmp_path):
