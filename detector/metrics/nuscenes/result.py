@@ -130,7 +130,7 @@ class NuScenesResult:
 
         means = self.mean_dist_aps
         title = f"NDS {self.nd_score:.4f}   mAP {self.mean_ap:.4f}"
-        table = Table(title=title, box=None, padding=(0, 1, 0, 0))
+        table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("AP at", no_wrap=True)
         thresholds = [f"{threshold} m" for threshold in DISTANCE_THRESHOLDS_M]
         for name in (*thresholds, "AP", *ERROR_NAMES.values()):

@@ -1,7 +1,10 @@
 """The nuScenes metric on cases worked by hand; against the official code: tests/datasets."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from detector.metrics.nuscenes import CLASSES, BikeRacks, NuScenesBoxes, evaluate_nuscenes
 
@@ -117,3 +120,11 @@ def test_nothing_true_and_nothing_found_scores_zero():
 def test_scores_that_are_not_numbers_are_refused():
     with pytest.raises(ValueError, match="finite"):
         evaluate_nuscenes(boxes(TWO_CARS), boxes([(0, 1, 0, "car", np.nan)]), EGO)
+
+
+def test_the_table_fits_a_narrow_terminal():
+    found = boxes([(0, 10, 0, "car", 0.9)])
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(evaluate_nuscenes(boxes(TWO_CARS), found, EGO).table())
+    text = console.export_text()
+    assert "…" not in text and text.count("1.000") > 10
