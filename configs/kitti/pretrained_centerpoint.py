@@ -1,9 +1,4 @@
-"""The KITTI-size detector, trained on simulated streets alone: `--checkpoint demo`.
-
-    python tools/simulate.py kitti --out data/simulated --frames 1500 --val-frames 200
-    python tools/prepare.py paste configs/kitti/pretrained_centerpoint.py
-    python tools/train.py configs/kitti/pretrained_centerpoint.py
-"""
+"""As `pretrained_focal_centerpoint.py`, without focal stages."""
 
 from mmengine.config import read_base
 

@@ -1,4 +1,9 @@
-"""As `pretrained_centerpoint.py`, with focal stages 1 to 3."""
+"""The KITTI-size focal detector, trained on simulated streets alone: `--checkpoint demo`.
+
+    python tools/simulate.py kitti --out data/simulated --frames 1500 --val-frames 200
+    python tools/prepare.py paste configs/kitti/pretrained_focal_centerpoint.py
+    python tools/train.py configs/kitti/pretrained_focal_centerpoint.py
+"""
 
 from mmengine.config import read_base
 
