@@ -14,8 +14,6 @@ from pathlib import Path
 from detector.cli import run_tool
 from detector.errors import InputError
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -39,7 +37,7 @@ def main() -> int:
 
     from detector.config import load_config
     from detector.inference import load_model
-    from detector.pretrained import publish
+    from detector.pretrained import REPOSITORY, publish
 
     load_model(load_config(arguments.config, arguments.cfg_options), arguments.checkpoint, "cpu")
     config = arguments.config.resolve()

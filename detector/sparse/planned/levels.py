@@ -11,7 +11,6 @@ from torch import Tensor
 
 from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
 from detector.ops.occupancy.shapes import Triple
-from detector.ops.occupancy.shapes import shapes_along as shapes_along
 
 
 @dataclass
