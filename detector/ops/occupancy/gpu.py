@@ -31,7 +31,7 @@ ONE = (1, 1, 1)
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
 _mark_windows = Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16)
 _mark_neighbours = Kernel(INDEX, "mark_neighbours", "PPiPPP" + "i" * 7)
-_scan = Kernel(INDEX, "scan", "PPiPPPiPPiiii")
+_scan = Kernel(INDEX, "scan", "PPiPPPiP")
 _emit = Kernel(INDEX, "emit", "PPPPiPiiii")
 _clear = Kernel(INDEX, "clear", "PPiPi")
 _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
@@ -161,9 +161,10 @@ class Bitmap:
         _scan(
             (blocks(len(self.summary), SPANS_PER_BLOCK),), THREADS, self.words, self.summary,
             len(self.summary), self.state, self.rank, self.listed, len(self.listed), self.totals,
-            coordinates, 0 if coordinates is None else len(coordinates), *self.shape[:2],
-            self.line_words, device=self.device.index,
+            device=self.device.index,
         )  # fmt: skip
+        if coordinates is not None:
+            self.emit(coordinates)
 
     def emit(self, coordinates: Tensor) -> None:
         """The first coordinates, as many as fit, after `scan`."""

@@ -131,8 +131,8 @@ extern "C" __global__ void mark_neighbours(
 }
 
 // ---------------------------------------------------------------------------------------------
-// Ranks, the number of set bits, a list of the words that hold any and the coordinates, in one pass over the
-// summary and the lines it names. A block takes two spans, a warp eight lines, all at once. Blocks look back
+// Ranks, the number of set bits and a list of the words that hold any, in one pass over the summary and the
+// lines it names. A block takes two spans, a warp eight lines, all at once. Blocks look back
 // at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
 // Decoupled Look-back", 2016), which are under way already. `state` holds each block's sums, marked PARTIAL
 // or TOTAL, zero at the start.
@@ -193,10 +193,10 @@ __device__ __forceinline__ Place place_of(int word, int Z, int Y, int W) {
   return {b, plane - b * Z, line - plane * Y, (word - line * W) * 32};
 }
 
-// totals: [set bits, words that hold any]. `coordinates` may be null.
+// totals: [set bits, words that hold any].
 extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     const u32* words, const u32* summary, int spans, u64* state, int* rank, int* listed, int listed_capacity,
-    int* totals, int4* coordinates, int capacity, int Z, int Y, int W) {
+    int* totals) {
   __shared__ u64 sums[SCAN_WARPS];
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
@@ -250,26 +250,6 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
       if (own_place < listed_capacity) listed[own_place] = first + j * 32;
     }
     place += __popc(present);
-  }
-  if (!coordinates) return;
-  // A lane's words one behind the other, so that lanes with few don't wait at each line for lanes with many.
-  u32 bits = 0, rest = 0;
-#pragma unroll
-  for (int j = 0; j < HELD; j++) rest |= (u32)(held[j] != 0) << j;
-  int at = 0;
-  Place p{};
-  while (bits || rest) {
-    if (!bits) {
-      const int next = __ffs(rest) - 1;
-      rest &= rest - 1;
-#pragma unroll
-      for (int j = 0; j < HELD; j++)
-        if (j == next) { bits = held[j]; at = row[j]; }
-      p = place_of(first + next * 32, Z, Y, W);
-    }
-    if (at < capacity) coordinates[at] = make_int4(p.b, p.z, p.y, p.x + __ffs(bits) - 1);
-    bits &= bits - 1;
-    at++;
   }
 }
 

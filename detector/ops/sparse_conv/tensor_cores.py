@@ -132,11 +132,12 @@ def best_convolution(
     few, tiny = rows < FEW_ROWS, rows < TINY_ROWS
     if in_channels == out_channels == 128 and tile < 64 and not tiny and _is_hopper(device):
         # Otherwise every row is fetched four times, for a quarter of the output channels each.
-        tile_rows = 128 if few else 192
+        tile_rows = 128 if rows <= 128 * multiprocessors(device) else 192
         return convolution(
             dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
         )
-    dealt = rows >= DEALT_ROWS
+    wide = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
+    dealt = in_channels >= 16 and (rows >= DEALT_ROWS or wide)
     tile_rows, warps, resident = 32, 8, 1
     if tile == 16:
         tile_rows, warps = (32 if few else 64), 16

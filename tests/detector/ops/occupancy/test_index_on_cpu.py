@@ -17,7 +17,7 @@ STEP = ((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1))
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    names = ("mark", "scan", "mark_windows", "clear")
+    names = ("mark", "scan", "emit", "mark_windows", "clear")
     return CpuKernels("occupancy/index.cu", names, tmp_path_factory.mktemp("index"))
 
 
@@ -50,8 +50,12 @@ class Grid:
     def scan(self, index, coordinates):
         index.scan(
             blocks(self.spans, 2), 256, self.words, self.summary, self.spans, self.state, self.rank,
-            self.listed, len(self.listed), self.totals, coordinates, len(coordinates),
-            *self.shape[:2], self.line,
+            self.listed, len(self.listed), self.totals,
+        )  # fmt: skip
+        most = min(len(self.listed), len(coordinates))
+        index.emit(
+            blocks(most, 256), 256, self.words, self.rank, self.listed, self.totals[1:], most,
+            coordinates, len(coordinates), *self.shape[:2], self.line,
         )  # fmt: skip
 
 
