@@ -90,8 +90,8 @@ def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Ro
     def run():
         bits.clear()
         bitmap.mark(coordinates)
-        bitmap.scan(emitted)
-        bitmap.fill_table(emitted, bitmap.count, table, masks, (3, 3, 3), ONE, ONE, ONE)
+        bitmap.scan()
+        bitmap.fill_scanned(bitmap, emitted, table, masks, (3, 3, 3), ONE, ONE, ONE)
 
     yield guarded(what, workload.name, "native", floor, lambda: (gpu_time([run]), None, ""))
     layer = SubMConv3d(64, 64, 3).cuda()

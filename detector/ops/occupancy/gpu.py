@@ -21,7 +21,7 @@ from detector.ops.occupancy.shapes import Triple, shapes_along
 
 INDEX = Path(__file__).with_name("index.cu")
 TABLES = Path(__file__).with_name("tables.cu")
-SPAN = 1024  # words that a word of the summary stands for
+SPAN, LINES_PER_SPAN = 1024, 32  # words and lines
 SPANS_PER_BLOCK = 2  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
 THREADS = 256
@@ -31,7 +31,7 @@ ONE = (1, 1, 1)
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
 _mark_windows = Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16)
 _mark_neighbours = Kernel(INDEX, "mark_neighbours", "PPiPPP" + "i" * 7)
-_scan = Kernel(INDEX, "scan", "PPiPPPiP")
+_scan = Kernel(INDEX, "scan", "PPiPPPiPiP")
 _emit = Kernel(INDEX, "emit", "PPPPiPiiii")
 _clear = Kernel(INDEX, "clear", "PPiPi")
 _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
@@ -46,6 +46,12 @@ def _fill_table(kernel_size: Triple | None) -> Kernel:
     return Kernel(TABLES, "fill_table", "PPiPP" + "i" * 17 + "PiPi", defines)
 
 
+@functools.cache
+def _fill_scanned(kernel_size: Triple) -> Kernel:
+    defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True))
+    return Kernel(TABLES, "fill_scanned", "PPPiPP" + "iiiPiPP" + "i" * 14 + "PiPi", defines)
+
+
 def blocks(items: int, threads: int = THREADS) -> int:
     return -(-items // threads)
 
@@ -53,7 +59,7 @@ def blocks(items: int, threads: int = THREADS) -> int:
 class Bits:
     """The bits of some grids, zero at first, in one stretch of memory with what goes with them.
 
-    `parts[i]` are grid i's words, their summary and the state of its scan.
+    `parts[i]` are grid i's words, a byte for each of their lines and the state of its scan.
     """
 
     def __init__(self, shapes: Sequence[Triple], batch_size: int, device: torch.device):
@@ -61,23 +67,24 @@ class Bits:
         states = [2 * blocks(count, SPANS_PER_BLOCK) for count in spans]
         total = sum(spans)
         memory = torch.zeros(
-            total * SPAN + total + total % 2 + sum(states), dtype=torch.int32, device=device
+            total * (SPAN + LINES_PER_SPAN // 4) + sum(states), dtype=torch.int32, device=device
         )
         self.words = memory[: total * SPAN]
-        self.summary = memory[total * SPAN :][:total]
+        self.lines = memory[total * SPAN : -sum(states)].view(torch.uint8)
         self.state = memory[-sum(states) :]
         self.device = memory.get_device()
         self.parts = list(zip(
-            self.words.split([count * SPAN for count in spans]), self.summary.split(spans),
+            self.words.split([count * SPAN for count in spans]),
+            self.lines.split([count * LINES_PER_SPAN for count in spans]),
             self.state.split(states), strict=True,
         ))  # fmt: skip
 
     def clear(self) -> None:
         """All zero again; touches only what was set."""
-        spans = len(self.summary)
         _clear(
-            (blocks(spans * 32),), THREADS, self.words, self.summary, spans, self.state,
-            len(self.state) // 2, device=self.device,
+            (blocks(len(self.lines)),), THREADS, self.words, self.lines,
+            len(self.lines) // LINES_PER_SPAN, self.state, len(self.state) // 2,
+            device=self.device,
         )  # fmt: skip
 
 
@@ -103,10 +110,13 @@ class Bitmap:
         self.line_words = -(-shape[2] // 32)
         if bits is None:
             bits = Bits([shape], batch_size, device).parts[0]
-        self.words, self.summary, self.state = bits
+        self.words, self.lines, self.state = bits
         self.rank = torch.empty(len(self.words), dtype=torch.int32, device=device)
         self.listed = torch.empty(
             max(1, min(most_rows, words_of(shape, batch_size))), dtype=torch.int32, device=device
+        )
+        self.tile_words = torch.empty(
+            -(-max(1, most_rows) // 32), dtype=torch.int32, device=device
         )
         if totals is None:
             totals = torch.empty(2, dtype=torch.int32, device=device)
@@ -129,7 +139,7 @@ class Bitmap:
         if len(coordinates):
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
-                self.words, self.summary, self.batch_size, *self.dimensions, outside, unsorted,
+                self.words, self.lines, self.batch_size, *self.dimensions, outside, unsorted,
                 device=self.device.index,
             )  # fmt: skip
 
@@ -140,7 +150,7 @@ class Bitmap:
         its `scan`."""
         _mark_windows(
             (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
-            len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.summary,
+            len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.lines,
             *self.dimensions, *kernel_size, *stride, *padding, *dilation,
             device=self.device.index,
         )  # fmt: skip
@@ -152,16 +162,17 @@ class Bitmap:
         if len(coordinates):
             _mark_neighbours(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
-                chosen, self.words, self.summary, *self.dimensions, *kernel_size,
+                chosen, self.words, self.lines, *self.dimensions, *kernel_size,
                 device=self.device.index,
             )  # fmt: skip
 
     def scan(self, coordinates: Tensor | None = None) -> None:
         """Ranks and the count of the bits set; the first coordinates, as many as fit."""
+        spans = len(self.lines) // LINES_PER_SPAN
         _scan(
-            (blocks(len(self.summary), SPANS_PER_BLOCK),), THREADS, self.words, self.summary,
-            len(self.summary), self.state, self.rank, self.listed, len(self.listed), self.totals,
-            device=self.device.index,
+            (blocks(spans, SPANS_PER_BLOCK),), THREADS, self.words, self.lines, spans, self.state,
+            self.rank, self.listed, len(self.listed), self.tile_words, len(self.tile_words),
+            self.totals, device=self.device.index,
         )  # fmt: skip
         if coordinates is not None:
             self.emit(coordinates)
@@ -199,6 +210,26 @@ class Bitmap:
                 self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
                 *dilation, most_rows, table, table.stride(0), masks, masks.shape[1],
                 device=self.device.index,
+            )  # fmt: skip
+
+    def fill_scanned(
+        self, sites: Bitmap, coordinates: Tensor, table: Tensor, masks: Tensor, kernel_size: Triple,
+        stride: Triple, padding: Triple, dilation: Triple, most_rows: int = (1 << 31) - 1,
+    ) -> None:  # fmt: skip
+        """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates."""
+        if (kernel_size[2] - 1) * dilation[2] > 32 or math.prod(kernel_size) > 125:
+            sites.emit(coordinates)
+            self.fill_table(
+                coordinates, sites.count, table, masks, kernel_size, stride, padding, dilation,
+                most_rows,
+            )  # fmt: skip
+        elif len(coordinates):
+            _fill_scanned(kernel_size)(
+                (blocks(len(coordinates), TABLE_THREADS),), TABLE_THREADS, sites.words, sites.rank,
+                sites.listed, len(sites.listed), sites.tile_words, sites.totals, *sites.shape[:2],
+                sites.line_words, coordinates, len(coordinates), self.words, self.rank,
+                *self.dimensions, *stride, *padding, *dilation, most_rows, table, table.stride(0),
+                masks, masks.shape[1], device=self.device.index,
             )  # fmt: skip
 
 

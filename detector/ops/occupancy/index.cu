@@ -2,9 +2,8 @@
 // x % 32 of word ((b * Z + z) * Y + y) * W + x / 32, W = ceil(X / 32). rank[word] is the row of the
 // word's first set bit, and means nothing where the word is 0.
 //
-// A grid is mostly empty: bit l of summary[s] says that line l of span s holds any bit, where a line is 32
-// words, 128 bytes, and a span 32 lines. Whoever sets bits sets the summary's too; who walks over the grid
-// reads the summary first.
+// A grid is mostly empty: lines[l] is 1 where line l holds any bit, where a line is 32 words, 128 bytes; 32
+// lines are a span. Whoever sets bits sets the line's byte too; who walks over the grid reads those first.
 //
 // Counts stay on the GPU: `count` points to the number of rows that hold anything; launches may
 // cover more. Where a capacity is given, rows beyond it are not written; the count says how many
@@ -17,7 +16,7 @@
 // null) becomes 1 where another row lies outside the grid or the batch, and `unsorted` where a row
 // does not come after the one before it.
 extern "C" __global__ void mark(
-    const int4* coordinates, const int* count, int capacity, u32* words, u32* summary, int batch,
+    const int4* coordinates, const int* count, int capacity, u32* words, u8* lines, int batch,
     int Z, int Y, int X, int W, int* outside, int* unsorted) {
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -29,7 +28,7 @@ extern "C" __global__ void mark(
     return;
   }
   Grid g{Z, Y, X, W};
-  set_bits(words, summary, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), 1u << (c.w & 31));
+  set_bits(words, lines, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), 1u << (c.w & 31));
   if (unsorted && i > 0) {
     int4 p = coordinates[i - 1];
     bool after = c.x != p.x ? c.x > p.x : c.y != p.y ? c.y > p.y : c.z != p.z ? c.z > p.z : c.w > p.w;
@@ -62,7 +61,7 @@ __device__ __forceinline__ Window window_of(u32 bits, int word, int sx, int px, 
   return {v, start};
 }
 
-__device__ __forceinline__ void set_window(u32* words, u32* summary, long long line, Window w, int X, int W) {
+__device__ __forceinline__ void set_window(u32* words, u8* lines, long long line, Window w, int X, int W) {
   while (w.start < 0 && w.bits) {
     int drop = min(-w.start, 32);
     w.bits >>= drop;
@@ -72,7 +71,7 @@ __device__ __forceinline__ void set_window(u32* words, u32* summary, long long l
     u32 part = (u32)(w.bits << skip);
     w.bits >>= 32 - skip;
     if (at == W - 1 && (X & 31)) part &= (1u << (X & 31)) - 1;
-    if (part) set_bits(words, summary, line + at, part);
+    if (part) set_bits(words, lines, line + at, part);
   }
 }
 
@@ -80,7 +79,7 @@ __device__ __forceinline__ void set_window(u32* words, u32* summary, long long l
 // grid; a thread takes one of its words that hold any, as `scan` lists them.
 extern "C" __global__ void mark_windows(
     const u32* finer, const int* listed, const int* listed_count, int capacity, int finer_z, int finer_y,
-    int finer_words, u32* words, u32* summary, int Z, int Y, int X, int W,
+    int finer_words, u32* words, u8* lines, int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, capacity)) return;
@@ -101,9 +100,9 @@ extern "C" __global__ void mark_windows(
         int up = w.start - all.start;
         if (!all.bits) all = w;
         else if (up < 32) all.bits |= w.bits << up;
-        else { set_window(words, summary, to, all, X, W); all = w; }
+        else { set_window(words, lines, to, all, X, W); all = w; }
       }
-      set_window(words, summary, to, all, X, W);
+      set_window(words, lines, to, all, X, W);
     }
   }
 }
@@ -111,7 +110,7 @@ extern "C" __global__ void mark_windows(
 // Sets the bits of chosen neighbours: bit k of a row's words in `chosen` stands for offset k.
 extern "C" __global__ void mark_neighbours(
     const int4* coordinates, const int* count, int capacity, const unsigned char* chosen, u32* words,
-    u32* summary, int Z, int Y, int X, int W, int kz, int ky, int kx) {
+    u8* lines, int Z, int Y, int X, int W, int kz, int ky, int kx) {
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -126,13 +125,13 @@ extern "C" __global__ void mark_neighbours(
         if (z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
         const long long word = (long long)line_of(g, c.x, z, y) * W + (x >> 5);
         const u32 bit = 1u << (x & 31);
-        if (!(words[word] & bit)) set_bits(words, summary, word, bit);
+        if (!(words[word] & bit)) set_bits(words, lines, word, bit);
       }
 }
 
 // ---------------------------------------------------------------------------------------------
-// Ranks, the number of set bits and a list of the words that hold any, in one pass over the summary and the
-// lines it names. A block takes two spans, a warp eight lines, all at once. Blocks look back
+// Ranks, the number of set bits and a list of the words that hold any, in one pass over the lines that hold
+// some. A block takes two spans, a warp eight lines, all at once. Blocks look back
 // at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
 // Decoupled Look-back", 2016), which are under way already. `state` holds each block's sums, marked PARTIAL
 // or TOTAL, zero at the start.
@@ -193,19 +192,22 @@ __device__ __forceinline__ Place place_of(int word, int Z, int Y, int W) {
   return {b, plane - b * Z, line - plane * Y, (word - line * W) * 32};
 }
 
-// totals: [set bits, words that hold any].
+// Of eight bytes that are 0 or 1, a bit each.
+__device__ __forceinline__ u32 bits_of(u64 bytes) { return (u32)(bytes * 0x0102040810204080ull >> 56); }
+
+// totals: [set bits, words that hold any]. tile_words[t]: where in the list the word of row 32 * t is.
 extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
-    const u32* words, const u32* summary, int spans, u64* state, int* rank, int* listed, int listed_capacity,
-    int* totals) {
+    const u32* words, const u8* lines, int spans, u64* state, int* rank, int* listed, int listed_capacity,
+    int* tile_words, int tiles, int* totals) {
   __shared__ u64 sums[SCAN_WARPS];
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
   const int first = span * SPAN + line * 32 + lane;
-  const u32 lines = span < spans ? summary[span] >> line & ((1u << HELD) - 1) : 0;
+  const u32 held_lines = span < spans ? bits_of(*(const u64*)(lines + span * (SPAN / LINE) + line)) : 0;
   u32 held[HELD], sum = 0;
 #pragma unroll
-  for (int j = 0; j < HELD; j++) held[j] = lines >> j & 1 ? words[first + j * 32] : 0;
+  for (int j = 0; j < HELD; j++) held[j] = held_lines >> j & 1 ? words[first + j * 32] : 0;
 #pragma unroll
   for (int j = 0; j < HELD; j++) sum += __popc(held[j]) | (held[j] != 0) << SPLIT;
   sum = __reduce_add_sync(~0u, sum);
@@ -226,7 +228,7 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     totals[0] = (int)((before + own) & 0x7fffffff);
     totals[1] = (int)((before + own) >> NONZERO);
   }
-  if (!lines) return;
+  if (!held_lines) return;
   ahead += before;
   int row[HELD], place = (int)(ahead >> NONZERO), total = (int)(ahead & 0x7fffffff);
 #pragma unroll
@@ -248,20 +250,22 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
       const int own_place = place + __popc(present & ((1u << lane) - 1));
       rank[first + j * 32] = row[j];
       if (own_place < listed_capacity) listed[own_place] = first + j * 32;
+      const int tile = (row[j] + 31) >> 5;  // the first that begins in this word, if any does
+      if (tile * 32 < row[j] + __popc(held[j]) && tile < tiles) tile_words[tile] = own_place;
     }
     place += __popc(present);
   }
 }
 
-// Bits, summaries and states of scans to zero again, of what they name alone; a warp takes a span.
-extern "C" __global__ void clear(u32* words, u32* summary, int spans, u64* state, int states) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x, span = i >> 5, lane = i & 31;
+// Bits, lines and states of scans to zero again, of what they name alone; a warp takes a span.
+extern "C" __global__ void clear(u32* words, u8* lines, int spans, u64* state, int states) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x, lane = i & 31;
   for (int s = i; s < states; s += gridDim.x * blockDim.x) state[s] = 0;
-  if (span >= spans) return;
-  u32 lines = summary[span];
-  __syncwarp();
-  if (lane == 0 && lines) summary[span] = 0;
-  for (; lines; lines &= lines - 1) words[(long long)span * SPAN + (__ffs(lines) - 1) * 32 + lane] = 0;
+  if (i >> 5 >= spans) return;
+  const bool holds = lines[i];  // a span's lines are as many as a warp's lanes
+  if (holds) lines[i] = 0;
+  for (u32 left = __ballot_sync(~0u, holds); left; left &= left - 1)
+    words[((long long)(i - lane) + __ffs(left) - 1) * LINE + lane] = 0;
 }
 
 // Coordinates in order, from what `scan` left; a thread takes one word that holds any.

@@ -13,37 +13,35 @@ __device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b 
 // KZ, KY, KX are set where a kernel's size is known and (KX - 1) * dx <= 32: all words are then
 // asked for at once.
 #ifdef KZ
-extern "C" __global__ void fill_table(
-    const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
-    int Z, int Y, int X, int W,
-    int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
-    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
-  const int o = blockIdx.x * blockDim.x + threadIdx.x;
-  int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
-  const int n = min(*count, capacity);
-  if ((o & ~31) >= n) return;
-  const bool alive = o < n;
+struct Lookup {
+  const u32* words;
+  const int* rank;
+  int Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx, most_rows;
+};
+
+__device__ __forceinline__ void fill_column(
+    int4 c, int o, bool alive, const Lookup& l, int* table, int pitch, u32* masks, int mask_words) {
   if (!alive) c = make_int4(0, 0, 0, 0);  // what lies there means nothing
-  Grid g{Z, Y, X, W};
-  const int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
+  Grid g{l.Z, l.Y, l.X, l.W};
+  const int z0 = c.y * l.sz - l.pz, y0 = c.z * l.sy - l.py, x0 = c.w * l.sx - l.px;
   // The cells of a row of the kernel lie in 64 bits, from bit `shift` on. Cells beyond the grid are never set.
   const int word = x0 >> 5, shift = x0 & 31;
-  const bool low = alive && word >= 0 && word < W, high = alive && word + 1 < W && shift + (KX - 1) * dx >= 32;
+  const bool low = alive && word >= 0 && word < l.W, high = alive && word + 1 < l.W && shift + (KX - 1) * l.dx >= 32;
   u32 bits[KZ * KY], more[KZ * KY];
   int row[KZ * KY];
 #pragma unroll
   for (int i = 0; i < KZ * KY; i++) {
-    const int z = z0 + i / KY * dz, y = y0 + i % KY * dy;
-    const bool inside = z >= 0 && z < Z && y >= 0 && y < Y;
-    const long long at = (long long)line_of(g, c.x, z, y) * W + word;
-    bits[i] = inside && low ? words[at] : 0;
-    more[i] = inside && high ? words[at + 1] : 0;
+    const int z = z0 + i / KY * l.dz, y = y0 + i % KY * l.dy;
+    const bool inside = z >= 0 && z < l.Z && y >= 0 && y < l.Y;
+    const long long at = (long long)line_of(g, c.x, z, y) * l.W + word;
+    bits[i] = inside && low ? l.words[at] : 0;
+    more[i] = inside && high ? l.words[at + 1] : 0;
   }
 #pragma unroll
   for (int i = 0; i < KZ * KY; i++) {
     // Rows are numbered along a line: one rank serves both words.
-    const long long at = (long long)line_of(g, c.x, z0 + i / KY * dz, y0 + i % KY * dy) * W + word;
-    row[i] = bits[i] | more[i] ? rank[bits[i] ? at : at + 1] : 0;
+    const long long at = (long long)line_of(g, c.x, z0 + i / KY * l.dz, y0 + i % KY * l.dy) * l.W + word;
+    row[i] = bits[i] | more[i] ? l.rank[bits[i] ? at : at + 1] : 0;
   }
   u32 mask = 0;
   int* to = table + o;
@@ -54,8 +52,8 @@ extern "C" __global__ void fill_table(
 #pragma unroll
     for (int j = 0; j < KX; j++, to += pitch) {
       const int k = i * KX + j;
-      int found = first + __popcll(seen & ((1ull << j * dx) - 1));
-      if (!(seen >> j * dx & 1) || found >= most_rows) found = -1;
+      int found = first + __popcll(seen & ((1ull << j * l.dx) - 1));
+      if (!(seen >> j * l.dx & 1) || found >= l.most_rows) found = -1;
       if (alive) *to = found;
       if (__any_sync(~0u, found >= 0)) mask |= 1u << (k & 31);
       if ((k & 31) == 31 || k == KZ * KY * KX - 1) {
@@ -64,6 +62,59 @@ extern "C" __global__ void fill_table(
       }
     }
   }
+}
+
+extern "C" __global__ void fill_table(
+    const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
+    int Z, int Y, int X, int W,
+    int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  const int o = blockIdx.x * blockDim.x + threadIdx.x;
+  const int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
+  const int n = min(*count, capacity);
+  if ((o & ~31) >= n) return;
+  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx, most_rows};
+  fill_column(c, o, o < n, l, table, pitch, masks, mask_words);
+}
+
+// Place of the set bit before which there are n others.
+__device__ __forceinline__ int place_of_bit(u32 bits, int n) {
+  int place = 0;
+#pragma unroll
+  for (int width = 16; width; width /= 2) {
+    const int below = __popc(bits >> place & ((1u << width) - 1));
+    if (n >= below) { n -= below; place += width; }
+  }
+  return place;
+}
+
+// The same for the voxels of a bitmap as `scan` left it, whose coordinates are written on the way. A warp takes
+// 32 rows, which lie in so many words of the list at most.
+extern "C" __global__ void fill_scanned(
+    const u32* site_words, const int* site_rank, const int* listed, int listed_capacity, const int* tile_words,
+    const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* words, const int* rank,
+    int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  const int o = blockIdx.x * blockDim.x + threadIdx.x, lane = o & 31, tile = o & ~31;
+  int place = tile < capacity ? tile_words[o >> 5] + lane : 0;  // asked for beside the count
+  const int n = min(totals[0], capacity), some = min(totals[1], listed_capacity);
+  if (tile >= n) return;
+  // A lane looks at a word of the list, then learns from another which word holds its own row.
+  place = min(place, some - 1);
+  const int word = listed[place];
+  const u32 bits = site_words[word];
+  const int row = site_rank[word], start = max(row - tile, 0);
+  const u32 starts = __reduce_or_sync(~0u, start < 32 ? 1u << start : 0);
+  const int from = __popc(starts & ((2u << lane) - 1)) - 1;
+  const int own_word = __shfl_sync(~0u, word, from), own_start = __shfl_sync(~0u, row, from);
+  const u32 own_bits = __shfl_sync(~0u, bits, from);
+  const int line = own_word / site_w, plane = line / site_y, frame = plane / site_z;
+  const int4 c = make_int4(
+      frame, plane - frame * site_z, line - plane * site_y,
+      (own_word - line * site_w) * 32 + place_of_bit(own_bits, o - own_start));
+  if (o < n) coordinates[o] = c;
+  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx, most_rows};
+  fill_column(c, o, o < n, l, table, pitch, masks, mask_words);
 }
 #else
 extern "C" __global__ void fill_table(

@@ -1,6 +1,6 @@
 // Sparse convolution in 16-bit floats on tensor cores, accumulated in float32.
 //
-// out[o] = act(bias + sum over k of W[k]^T features[table[k, o]] + residual[o])
+// out[p] = act(bias + sum over k of W[k]^T features[table[k, o]] + residual[p]), p = order[o], or o without an order
 //
 // A warp computes 8 * NB output rows. Channels are the rows of the matrix product and voxels its
 // columns (mma.m16n8k16), which lets every thread end up with adjacent channels of a voxel. The
@@ -131,7 +131,7 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 #endif
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
-    const u16* features, u32* packed, const int* table, int pitch, const u32* masks,
+    const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
@@ -233,6 +233,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
         for (int e = 0; e < 2; e++) {
           int o = first + j * 8 + 2 * t + e;
           if (o >= n) continue;
+          if (order) o = order[o];
           long long place = (long long)o * COUT + column * TILE + g * 2 * MB;
           u32 value[MB];
 #pragma unroll

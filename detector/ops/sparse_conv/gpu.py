@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from detector.ops.occupancy import KernelMap
 from detector.ops.occupancy.gpu import tile_masks
+from detector.ops.occupancy.order import ordered
 from detector.ops.sparse_conv import gathered, tensor_cores
 
 
@@ -109,9 +110,14 @@ def convolve(
         out = features.new_empty(rows, wide_out)
         if bias is not None:
             bias = functional.pad(bias.float(), (0, wide_out - out_channels))
+        count, masks, order = _count(rows, device), None, None
+        if tensor_cores.gains_by_order(wide_in, offsets, rows):
+            made = ordered(table, count)
+            table, masks, order = made.table, made.masks, made.order
         kernels(
-            _widened(features, wide_in), packed, table, tile_masks(table),
-            _count(rows, device), rows, out, bias=bias,
+            _widened(features, wide_in), packed, table,
+            tile_masks(table) if masks is None else masks, count, rows, out, order=order,
+            bias=bias,
         )  # fmt: skip
         return out if wide_out == out_channels else out[:, :out_channels]
     weight = weight.to(features.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
+from detector.ops.occupancy.order import OFFSETS
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
@@ -107,11 +108,16 @@ class Convolution:
         capacity: int,
         out: Tensor,
         *,
+        order: Tensor | None = None,
         bias: Tensor | None = None,
         residual: Tensor | None = None,
         relu: bool = False,
     ) -> None:
-        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity)."""
+        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity).
+
+        Args:
+            order: the table's column p stands for row order[p]; None: for row p.
+        """
         if capacity == 0:
             return
         columns = self.out_channels // self.tile
@@ -119,7 +125,7 @@ class Convolution:
         grid = min(tiles, max(1, multiprocessors(self.device) * self.resident // columns))
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
-            count, capacity, bias, residual, int(relu), out, device=self.device,
+            order, count, capacity, bias, residual, int(relu), out, device=self.device,
         )  # fmt: skip
 
 
@@ -157,6 +163,12 @@ def best_convolution(
         dtype, in_channels, out_channels, offsets, device, tile, tile_rows, warps, resident,
         dealt=dealt,
     )  # fmt: skip
+
+
+def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
+    """Whether a convolution saves more time by a table in order (`detector.ops.occupancy.order`)
+    than making it takes."""
+    return offsets in OFFSETS and in_channels >= 32
 
 
 @functools.cache
@@ -200,7 +212,7 @@ def convolution(
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
     exact = source == CONV_SM90
     return Convolution(
-        convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=exact),
+        convolve=Kernel(source, "convolve", "PPPiPPPiPPiP", defines, shared, exact=exact),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * packed_words,

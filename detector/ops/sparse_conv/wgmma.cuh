@@ -152,12 +152,14 @@ __device__ __forceinline__ void copy_there(u32* to, const u32* from, u32 bytes, 
 }
 
 __device__ __forceinline__ void finish(
-    float (&sum)[TILE / 2], int first, int n, int column, const float* bias, const u16* residual, int relu, u16* out) {
+    float (&sum)[TILE / 2], int first, int n, const int* order, int column, const float* bias, const u16* residual,
+    int relu, u16* out) {
   const int lane = threadIdx.x & 31, t = lane & 3, channel = column * TILE + t * (TILE / 4);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     int o = first + (threadIdx.x >> 5) * 16 + (lane >> 2) + 8 * r;
     if (o >= n) continue;
+    if (order) o = order[o];
     long long place = (long long)o * COUT + channel;
     u32 value[NB];
 #pragma unroll

@@ -43,7 +43,9 @@ class PlannedConvolution:
         self.kernels = tensor_cores.best_convolution(
             dtype, self.in_channels, self.out_channels, offsets, device, expected_rows
         )
-        self.sites, self.table, self.relu = sites, table, relu
+        self.sites, self.relu = sites, relu
+        ordered = tensor_cores.gains_by_order(self.in_channels, offsets, expected_rows)
+        self.table = table.in_order() if ordered else table
         scale, shift = _folded(norm, bias, target, device)
         self.packed = self.kernels.packed(weight.float().flatten(0, 2).contiguous(), scale=scale)
         self.bias = functional.pad(shift, (0, self.out_channels - target)).contiguous()
@@ -53,7 +55,8 @@ class PlannedConvolution:
         """Rows (capacity, in_channels) -> rows (capacity, out_channels), always the same memory."""
         self.kernels(
             features, self.packed, self.table.table, self.table.masks, self.sites.count,
-            self.sites.capacity, self.out, bias=self.bias, residual=residual, relu=self.relu,
+            self.sites.capacity, self.out, order=self.table.order, bias=self.bias,
+            residual=residual, relu=self.relu,
         )  # fmt: skip
         return self.out
 

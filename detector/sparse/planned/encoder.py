@@ -171,7 +171,7 @@ class PlannedEncoder:
         """
         first = self.levels[0]
         first.bitmap.mark(coordinates, count)
-        first.bitmap.scan(first.coordinates)
+        first.bitmap.scan()
         self._place_rows(
             (blocks(len(coordinates)),), THREADS, coordinates, features, features.shape[1],
             count, len(coordinates), first.bitmap.words, first.bitmap.rank,
@@ -181,7 +181,7 @@ class PlannedEncoder:
         return self.from_rows()
 
     def from_rows(self) -> Tensor:
-        """The same from `self.rows`, once the first level's coordinates and count are there."""
+        """The same from `self.rows`, once the first level is scanned."""
         main = torch.cuda.current_stream()
         # For each level: when its voxels and the table of how they are reached are there, and
         # when the table of its neighbours is.
@@ -190,7 +190,7 @@ class PlannedEncoder:
         self._index.wait_stream(main)
         self._tables.wait_stream(main)
         self._index_after(0, reached, mapped)
-        self.levels[0].fill_submanifold()
+        self.levels[0].fill_submanifold(first=True)
         filled = main.record_event()
         x = self.rows
         for level, layers in self.layers:
@@ -216,7 +216,7 @@ class PlannedEncoder:
                     step.keep()
                     return
                 step.mark()
-                step.coarser.bitmap.scan(step.coarser.coordinates)
+                step.coarser.bitmap.scan()
                 step.fill()
                 reached[number + 1] = self._index.record_event()
                 step.coarser.fill_submanifold()

@@ -184,7 +184,7 @@ __device__ __forceinline__ Eight eight_rows(
 // added_totals: [voxels, words that hold any], 0 before.
 extern "C" __global__ void mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
-    const u32* old, u32* added, u32* added_summary, int* listed, int listed_capacity, int* added_totals,
+    const u32* old, u32* added, u8* added_lines, int* listed, int listed_capacity, int* added_totals,
     int Z, int Y, int X, int W) {
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
@@ -212,7 +212,7 @@ extern "C" __global__ void mark_chosen(
       if (lane == 0) place = atomicAdd(&added_totals[1], __popc(firsts));
       place = __shfl_sync(FULL, place, 0) + __popc(firsts & ((1u << lane) - 1));
       if (!first_of_word) continue;
-      set_summary(added_summary, word);
+      added_lines[word / LINE] = 1;
       if (place < listed_capacity) listed[place] = (int)word;
     }
   }

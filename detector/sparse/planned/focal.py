@@ -152,7 +152,7 @@ class PlannedFocal:
         old, added = self.here.bitmap, self.added.bitmap
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
-            added.words, added.summary, added.listed, len(added.listed), added.totals,
+            added.words, added.lines, added.listed, len(added.listed), added.totals,
             *added.dimensions, device=self._device,
         )  # fmt: skip
 
@@ -180,6 +180,7 @@ class PlannedFocal:
             self.added.coordinates, self.added.count, self.added_table.table,
             self.added_table.masks, self.kernel_size, ONE, padding, ONE, self.here.capacity,
         )  # fmt: skip
+        self.added_table.put_in_order(self.added.count)
 
     def fill_below(self) -> None:
         """The strided convolution's table of grown rows."""
@@ -191,6 +192,7 @@ class PlannedFocal:
             *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
             table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
         )  # fmt: skip
+        table.put_in_order(below.count)
 
     def gate(self, features: Tensor) -> None:
         """Multiplies the features by the gates, in place."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
+from detector.ops.occupancy.order import OrderedTable
 from detector.ops.occupancy.shapes import Triple
 
 
@@ -20,6 +21,20 @@ class Table:
     table: Tensor
     masks: Tensor
     kernel_size: Triple
+    ordered: OrderedTable | None = None
+    """For convolutions that gain by it."""
+
+    order = None  # its columns are the rows themselves
+
+    def in_order(self) -> OrderedTable:
+        """Room for the table in order; whoever fills the table fills it too."""
+        if self.ordered is None:
+            self.ordered = OrderedTable.empty(*self.table.shape, self.table.device)
+        return self.ordered
+
+    def put_in_order(self, count: Tensor) -> None:
+        if self.ordered is not None:
+            self.ordered.fill(self.table, count)
 
 
 @dataclass
@@ -28,7 +43,8 @@ class Level:
 
     bitmap: Bitmap
     coordinates: Tensor
-    """(capacity, 4) int32; rows beyond the count mean nothing."""
+    """(capacity, 4) int32, written with the first table whose sites they are; rows beyond the count
+    mean nothing."""
     name: str
     """For messages."""
     tables: dict[Triple, Table] = field(default_factory=dict)
@@ -49,13 +65,18 @@ class Level:
             self.tables[kernel_size] = make_table(self, kernel_size)
         return self.tables[kernel_size]
 
-    def fill_submanifold(self) -> None:
+    def fill_submanifold(self, *, first: bool = False) -> None:
+        """Args:
+            first: the coordinates are not there yet, and are written.
+        """
         for table in self.tables.values():
             padding = tuple(k // 2 for k in table.kernel_size)
-            self.bitmap.fill_table(
-                self.coordinates, self.count, table.table, table.masks, table.kernel_size, ONE,
-                padding, ONE, self.capacity,
-            )  # fmt: skip
+            about = table.table, table.masks, table.kernel_size, ONE, padding, ONE, self.capacity
+            if first:
+                self.bitmap.fill_scanned(self.bitmap, self.coordinates, *about)
+            else:
+                self.bitmap.fill_table(self.coordinates, self.count, *about)
+            table.put_in_order(self.count)
 
 
 def make_table(level: Level, kernel_size: Triple) -> Table:
@@ -111,8 +132,10 @@ class Step:
         )  # fmt: skip
 
     def fill(self) -> None:
-        self.finer.bitmap.fill_table(
-            self.coarser.coordinates, self.coarser.count, self.table.table, self.table.masks,
+        """The table and the coarser level's coordinates, after its scan."""
+        self.finer.bitmap.fill_scanned(
+            self.coarser.bitmap, self.coarser.coordinates, self.table.table, self.table.masks,
             self.table.kernel_size, self.stride, self.padding, self.dilation,
             self.finer.capacity,
         )  # fmt: skip
+        self.table.put_in_order(self.coarser.count)

@@ -20,6 +20,7 @@ SOURCES = [
     ("ops/occupancy/index.cu", {}),
     ("ops/occupancy/tables.cu", {}),
     ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3)),
+    ("ops/occupancy/order.cu", dict(OFFSETS=27, WINDOW=1024)),
     ("ops/voxelize/voxelize.cu", {}),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=32)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),

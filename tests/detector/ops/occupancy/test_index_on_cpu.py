@@ -25,7 +25,8 @@ def index(tmp_path_factory):
 def tables(request, tmp_path_factory):
     defines = dict(zip(("KZ", "KY", "KX"), request.param, strict=True)) if request.param else {}
     folder = tmp_path_factory.mktemp("tables")
-    return CpuKernels("occupancy/tables.cu", ("fill_table",), folder, defines)
+    names = ("fill_table", "fill_scanned") if request.param else ("fill_table",)
+    return CpuKernels("occupancy/tables.cu", names, folder, defines)
 
 
 def blocks(items, threads):
@@ -41,16 +42,17 @@ class Grid:
         words = batch_size * shape[0] * shape[1] * self.line
         self.spans = blocks(words, SPAN)
         self.words = torch.zeros(self.spans * SPAN, dtype=torch.int32)
-        self.summary = torch.zeros(self.spans, dtype=torch.int32)
+        self.lines = torch.zeros(self.spans * 32, dtype=torch.uint8)
         self.state = torch.zeros(blocks(self.spans, 2), dtype=torch.int64)
         self.rank = torch.full_like(self.words, -7)
         self.listed = torch.full((max(1, min(most, words)),), -9, dtype=torch.int32)
+        self.tile_words = torch.full((blocks(most, 32),), -9, dtype=torch.int32)
         self.totals = torch.full((2,), -3, dtype=torch.int32)
 
     def scan(self, index, coordinates):
         index.scan(
-            blocks(self.spans, 2), 256, self.words, self.summary, self.spans, self.state, self.rank,
-            self.listed, len(self.listed), self.totals,
+            blocks(self.spans, 2), 256, self.words, self.lines, self.spans, self.state, self.rank,
+            self.listed, len(self.listed), self.tile_words, len(self.tile_words), self.totals,
         )  # fmt: skip
         most = min(len(self.listed), len(coordinates))
         index.emit(
@@ -64,7 +66,7 @@ def marked(index, coordinates, shape, batch_size):
     facts = torch.zeros(2, dtype=torch.int32)
     index.mark(
         blocks(len(coordinates), 256), 256, coordinates, None, len(coordinates), grid.words,
-        grid.summary, batch_size, *shape, grid.line, facts, facts[1:],
+        grid.lines, batch_size, *shape, grid.line, facts, facts[1:],
     )  # fmt: skip
     return grid, facts
 
@@ -89,7 +91,7 @@ def test_rows_windows_and_clearing(index, shape, density):
     coarse = Grid(coarse_shape, 2, 8 * len(true))
     index.mark_windows(
         blocks(len(grid.listed), 128), 128, grid.words, grid.listed, grid.totals[1:],
-        len(grid.listed), *shape[:2], grid.line, coarse.words, coarse.summary, *coarse_shape,
+        len(grid.listed), *shape[:2], grid.line, coarse.words, coarse.lines, *coarse_shape,
         coarse.line, *sum(STEP, ()),
     )  # fmt: skip
     below = true.downsample(*STEP)[0]
@@ -98,11 +100,11 @@ def test_rows_windows_and_clearing(index, shape, density):
     assert int(coarse.totals[0]) == len(below)
     assert torch.equal(found, below.coordinates)
     index.clear(
-        blocks(grid.spans * 32, 256), 256, grid.words, grid.summary, grid.spans, grid.state,
+        blocks(grid.spans * 32, 256), 256, grid.words, grid.lines, grid.spans, grid.state,
         len(grid.state),
     )  # fmt: skip
     assert not grid.words.any()
-    assert not grid.summary.any()
+    assert not grid.lines.any()
     assert not grid.state.any()
 
 
@@ -128,3 +130,76 @@ def test_tables(index, tables, shape, density, dilation):
     bits = (seen.numpy() * (1 << np.arange(27))[:, None]).sum(0)
     assert np.array_equal(masks[:, 0].numpy(), bits)
     assert math.prod(size) == len(table)
+
+
+@pytest.mark.parametrize(("shape", "density", "room"), [
+    ((3, 9, 70), 0.3, 1000), ((2, 5, 31), 1.0, 1000), ((3, 40, 200), 0.01, 1000),
+    ((2, 5, 90), 0.5, 333),
+])  # fmt: skip
+def test_a_table_and_the_coordinates_of_what_was_scanned(index, tables, shape, density, room):
+    if not hasattr(tables._library, "start_fill_scanned"):
+        pytest.skip("kernels of any size take coordinates")
+    coordinates = random_coordinates(shape, 2, density, 1)
+    true = Occupancy.of_any(coordinates, shape, 2)
+    room = min(room, len(true))
+    grid, _ = marked(index, coordinates, shape, 2)
+    grid.listed, grid.tile_words = grid.listed[:room], grid.tile_words[: blocks(room, 32)]
+    grid.scan(index, torch.empty(0, 4, dtype=torch.int32))
+    pitch = blocks(room, 32) * 32
+    found = torch.full((room + 1, 4), -5, dtype=torch.int32)
+    table = torch.full((27, pitch), -5, dtype=torch.int32)
+    masks = torch.zeros(pitch // 32, 1, dtype=torch.int32)
+    ones = (1, 1, 1)
+    tables.fill_scanned(
+        blocks(room, 128), 128, grid.words, grid.rank, grid.listed, len(grid.listed),
+        grid.tile_words, grid.totals, *shape[:2], grid.line, found, room, grid.words, grid.rank,
+        *shape, grid.line, *ones, *ones, *ones, room, table, pitch, masks, 1,
+    )  # fmt: skip
+    assert torch.equal(found[:room], true.coordinates[:room])
+    assert (found[room:] == -5).all()
+    expected = true.neighbours(3).table[:, :room]
+    expected = expected.masked_fill(expected >= room, -1)
+    assert torch.equal(table[:, :room], expected)
+    seen = torch.nn.functional.pad(expected >= 0, (0, pitch - room)).view(27, -1, 32).any(2)
+    bits = (seen.numpy() * (1 << np.arange(27))[:, None]).sum(0)
+    assert np.array_equal(masks[:, 0].numpy(), bits)
+
+
+@pytest.mark.parametrize("columns", [1, 63, 64, 65, 300])
+@pytest.mark.parametrize("offsets", [27, 32])
+def test_ordered_columns_are_the_same_columns_with_fewer_offsets_a_tile(
+    tmp_path, columns, offsets
+):
+    kernels = CpuKernels(
+        "occupancy/order.cu", ("order_table",), tmp_path, dict(OFFSETS=offsets, WINDOW=64)
+    )
+    generator = torch.Generator().manual_seed(columns)
+    # A few patterns of neighbours, one of them with every offset, in any order.
+    patterns = torch.rand(5, offsets, generator=generator) < 0.25
+    patterns[0] = True
+    seen = patterns[torch.randint(5, (columns,), generator=generator)].T
+    rows = torch.randint(1 << 30, (offsets, columns), generator=generator)
+    pitch = blocks(columns, 32) * 32
+    table = torch.full((offsets, pitch), -5, dtype=torch.int32)
+    table[:, :columns] = torch.where(seen, rows, -1)
+    out = torch.full_like(table, -7)
+    masks = torch.zeros(pitch // 32, 1, dtype=torch.int32)
+    order = torch.full((columns,), -7, dtype=torch.int32)
+    count = torch.tensor([columns], dtype=torch.int32)
+    kernels.order_table(
+        blocks(columns, 64), 64, table, pitch, count, columns, out, pitch, masks, order
+    )
+    for start in range(0, columns, 64):
+        window = order[start : start + 64]
+        assert window.sort().values.tolist() == list(range(start, start + len(window)))
+    assert torch.equal(out[:, :columns], table[:, order.long()])
+    assert (out[:, columns:] == -7).all()
+    tiles = torch.nn.functional.pad(out[:, :columns] >= 0, (0, pitch - columns))
+    tiles = tiles.view(offsets, -1, 32).any(2)
+    assert [int(mask) & 0xFFFFFFFF for mask in masks] == [
+        sum(1 << k for k in range(offsets) if tiles[k, tile]) for tile in range(pitch // 32)
+    ]
+    before = torch.nn.functional.pad(seen, (0, pitch - columns)).view(offsets, -1, 32).any(2)
+    assert tiles.sum() <= before.sum()
+    if columns == 300:
+        assert tiles.sum() < 0.95 * before.sum()

@@ -98,17 +98,16 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     line = -(-SHAPE[2] // 32)
     old, old_rank = bitmap(coordinates, SHAPE)
     added, added_rank = torch.zeros_like(old), torch.full_like(old, -7)
-    summary = torch.zeros(blocks(len(old), 1024), dtype=torch.int32)
+    lines = torch.zeros(blocks(len(old), 32), dtype=torch.uint8)
     most = 30 * rows
     listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     more = torch.full((most, 4), -1, dtype=torch.int32)
     kernels.mark_chosen(
-        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, summary, listed, most,
+        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, lines, listed, most,
         totals, *SHAPE, line,
     )  # fmt: skip
-    lines = added.view(-1).split(32)
-    for number, words in enumerate(lines):
-        assert bool(int(summary[number // 32]) >> number % 32 & 1) == bool(words.any())
+    for number, words in enumerate(added.view(-1).split(32)):
+        assert bool(lines[number]) == bool(words.any())
     kernels.number_added(
         blocks(int(totals[1]), 256), 256, added, added_rank, listed, most, totals, more, most,
         *SHAPE[:2], line,
