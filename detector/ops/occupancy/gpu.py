@@ -27,6 +27,7 @@ BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
 THREADS = 256
 TABLE_THREADS = 128
 ONE = (1, 1, 1)
+OVERLAP = False
 
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
 _mark_windows = Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16)
@@ -84,7 +85,7 @@ class Bits:
         _clear(
             (blocks(len(self.lines)),), THREADS, self.words, self.lines,
             len(self.lines) // LINES_PER_SPAN, self.state, len(self.state) // 2,
-            device=self.device,
+            device=self.device, overlap=OVERLAP,
         )  # fmt: skip
 
 
@@ -140,7 +141,7 @@ class Bitmap:
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 self.words, self.lines, self.batch_size, *self.dimensions, outside, unsorted,
-                device=self.device.index,
+                device=self.device.index, overlap=OVERLAP,
             )  # fmt: skip
 
     def mark_windows(
@@ -152,7 +153,7 @@ class Bitmap:
             (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
             len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.lines,
             *self.dimensions, *kernel_size, *stride, *padding, *dilation,
-            device=self.device.index,
+            device=self.device.index, overlap=OVERLAP,
         )  # fmt: skip
 
     def mark_neighbours(
@@ -172,7 +173,7 @@ class Bitmap:
         _scan(
             (blocks(spans, SPANS_PER_BLOCK),), THREADS, self.words, self.lines, spans, self.state,
             self.rank, self.listed, len(self.listed), self.tile_words, len(self.tile_words),
-            self.totals, device=self.device.index,
+            self.totals, device=self.device.index, overlap=OVERLAP,
         )  # fmt: skip
         if coordinates is not None:
             self.emit(coordinates)
@@ -184,7 +185,7 @@ class Bitmap:
             _emit(
                 (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
                 most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
-                device=self.device.index,
+                device=self.device.index, overlap=OVERLAP,
             )  # fmt: skip
 
     def find_rows(
@@ -209,7 +210,7 @@ class Bitmap:
                 (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
                 self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
                 *dilation, most_rows, table, table.stride(0), masks, masks.shape[1],
-                device=self.device.index,
+                device=self.device.index, overlap=OVERLAP,
             )  # fmt: skip
 
     def fill_scanned(
@@ -229,7 +230,7 @@ class Bitmap:
                 sites.listed, len(sites.listed), sites.tile_words, sites.totals, *sites.shape[:2],
                 sites.line_words, coordinates, len(coordinates), self.words, self.rank,
                 *self.dimensions, *stride, *padding, *dilation, most_rows, table, table.stride(0),
-                masks, masks.shape[1], device=self.device.index,
+                masks, masks.shape[1], device=self.device.index, overlap=OVERLAP,
             )  # fmt: skip
 
 

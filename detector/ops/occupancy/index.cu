@@ -18,6 +18,7 @@
 extern "C" __global__ void mark(
     const int4* coordinates, const int* count, int capacity, u32* words, u8* lines, int batch,
     int Z, int Y, int X, int W, int* outside, int* unsorted) {
+  await_earlier();
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -81,6 +82,7 @@ extern "C" __global__ void mark_windows(
     const u32* finer, const int* listed, const int* listed_count, int capacity, int finer_z, int finer_y,
     int finer_words, u32* words, u8* lines, int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
+  await_earlier();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, capacity)) return;
   int from = listed[i], line = from / finer_words, plane = line / finer_y;
@@ -200,6 +202,7 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     const u32* words, const u8* lines, int spans, u64* state, int* rank, int* listed, int listed_capacity,
     int* tile_words, int tiles, int* totals) {
   __shared__ u64 sums[SCAN_WARPS];
+  await_earlier();
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
@@ -259,6 +262,7 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
 
 // Bits, lines and states of scans to zero again, of what they name alone; a warp takes a span.
 extern "C" __global__ void clear(u32* words, u8* lines, int spans, u64* state, int states) {
+  await_earlier();
   int i = blockIdx.x * blockDim.x + threadIdx.x, lane = i & 31;
   for (int s = i; s < states; s += gridDim.x * blockDim.x) state[s] = 0;
   if (i >> 5 >= spans) return;
@@ -272,6 +276,7 @@ extern "C" __global__ void clear(u32* words, u8* lines, int spans, u64* state, i
 extern "C" __global__ void emit(
     const u32* words, const int* rank, const int* listed, const int* listed_count, int listed_capacity,
     int4* coordinates, int capacity, int Z, int Y, int W) {
+  await_earlier();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, listed_capacity)) return;
   const int word = listed[i];

@@ -47,6 +47,7 @@ __device__ __forceinline__ u32 place_of(u32 mask) {
 // each column once; masks[p / 32] as in `tables.cu`, of the new order.
 extern "C" __global__ void __launch_bounds__(WINDOW) order_table(
     const int* table, int pitch, const int* count, int capacity, int* out, int out_pitch, u32* masks, int* order) {
+  await_earlier();
   __shared__ u32 said[2][WINDOW];
   __shared__ int staged[AT_ONCE][WINDOW];
   const int tid = threadIdx.x, first = blockIdx.x * WINDOW, o = first + tid;

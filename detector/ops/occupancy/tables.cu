@@ -69,6 +69,7 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  await_earlier();
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
   const int n = min(*count, capacity);
@@ -95,6 +96,7 @@ extern "C" __global__ void fill_scanned(
     const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* words, const int* rank,
     int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  await_earlier();
   const int o = blockIdx.x * blockDim.x + threadIdx.x, lane = o & 31, tile = o & ~31;
   int place = tile < capacity ? tile_words[o >> 5] + lane : 0;  // asked for beside the count
   const int n = min(totals[0], capacity), some = min(totals[1], listed_capacity);
@@ -122,6 +124,7 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  await_earlier();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;

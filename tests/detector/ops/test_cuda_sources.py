@@ -117,7 +117,14 @@ class Configuration(ctypes.Structure):
     )  # fmt: skip
 
 
-def test_a_launch_as_the_driver_reads_it(monkeypatch):
+class Attribute(ctypes.Structure):
+    """CUlaunchAttribute of cuda.h: a number, padding to 8 bytes, and a union of 64 bytes."""
+
+    _fields_ = (("id", ctypes.c_int), ("pad", ctypes.c_int), ("value", ctypes.c_int * 16))
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_launch_as_the_driver_reads_it(monkeypatch, overlap):
     seen = {}
 
     class Driver:
@@ -132,14 +139,17 @@ def test_a_launch_as_the_driver_reads_it(monkeypatch):
             return 0
 
     monkeypatch.setattr(cuda_runtime, "_driver", Driver)
+    monkeypatch.setattr(cuda_runtime, "can_overlap", lambda device: True)
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 77, raising=False)
     kernel = cuda_runtime.Kernel(Path("any.cu"), "kernel", "PPiPf", shared_bytes=4096)
     kernel._functions[3] = ctypes.c_void_p(5)
     a, b = torch.zeros(4), torch.zeros(2)
-    kernel((6, 2), 128, a, None, -9, b, 0.5, device=3)
+    kernel((6, 2), 128, a, None, -9, b, 0.5, device=3, overlap=overlap)
     config = seen["config"]
     assert (config.x, config.y, config.z) == (6, 2, 1)
     assert (config.bx, config.by, config.bz, config.shared, config.stream) == (128, 1, 1, 4096, 77)
     assert seen["values"] == (a.data_ptr(), 0, -9, b.data_ptr(), 0.5)
     assert seen["marks"] == (1, 2, None)  # CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE, _END
-    assert config.count == 0
+    assert config.count == int(overlap)
+    attribute = Attribute.from_address(config.attributes)
+    assert (attribute.id, attribute.value[0]) == (6, 1)  # programmatic serialization, allowed
