@@ -26,6 +26,8 @@ import torch
 from detector.errors import InputError
 
 Define = int | str
+THREADS = 256
+"""Of a block, where nothing speaks for another number."""
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -153,6 +155,11 @@ class Kernel:
             )
             found[name] = value.value
         return found
+
+
+def blocks(items: int, threads: int = THREADS) -> int:
+    """How many hold so many items, one a thread."""
+    return -(-items // threads)
 
 
 def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) -> Callable:

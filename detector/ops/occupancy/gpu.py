@@ -7,7 +7,6 @@ for the GPU once, `windows_chain` once for a whole network.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +15,14 @@ import torch
 from jaxtyping import Bool, Int32
 from torch import Tensor
 
-from detector.ops.cuda_runtime import Kernel
+from detector.ops.cuda_runtime import THREADS, Kernel, blocks
 from detector.ops.occupancy.shapes import Triple, shapes_along
+from detector.ops.occupancy.tables import ConvTable, fill_table
 
 INDEX = Path(__file__).with_name("index.cu")
-TABLES = Path(__file__).with_name("tables.cu")
 SPAN, LINES_PER_SPAN = 1024, 32  # words and lines
 SPANS_PER_BLOCK = 2  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
-THREADS = 256
-TABLE_THREADS = 128
-ONE = (1, 1, 1)
-OVERLAP = False
 
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
 _mark_windows = Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16)
@@ -36,25 +31,6 @@ _scan = Kernel(INDEX, "scan", "PPiPPPiPiP")
 _emit = Kernel(INDEX, "emit", "PPPPiPiiii")
 _clear = Kernel(INDEX, "clear", "PPiPi")
 _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
-_transpose_table = Kernel(TABLES, "transpose_table", "PiiPi")
-_mask_table = Kernel(TABLES, "mask_table", "PiiiPi")
-
-
-@functools.cache
-def _fill_table(kernel_size: Triple | None) -> Kernel:
-    """For one kernel size, or for any."""
-    defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True)) if kernel_size else {}
-    return Kernel(TABLES, "fill_table", "PPiPP" + "i" * 17 + "PiPi", defines)
-
-
-@functools.cache
-def _fill_scanned(kernel_size: Triple) -> Kernel:
-    defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True))
-    return Kernel(TABLES, "fill_scanned", "PPPiPP" + "iiiPiPP" + "i" * 14 + "PiPi", defines)
-
-
-def blocks(items: int, threads: int = THREADS) -> int:
-    return -(-items // threads)
 
 
 class Bits:
@@ -62,6 +38,8 @@ class Bits:
 
     `parts[i]` are grid i's words, a byte for each of their lines and the state of its scan.
     """
+
+    overlap = False
 
     def __init__(self, shapes: Sequence[Triple], batch_size: int, device: torch.device):
         spans = [max(1, -(-words_of(shape, batch_size) // SPAN)) for shape in shapes]
@@ -85,7 +63,7 @@ class Bits:
         _clear(
             (blocks(len(self.lines)),), THREADS, self.words, self.lines,
             len(self.lines) // LINES_PER_SPAN, self.state, len(self.state) // 2,
-            device=self.device, overlap=OVERLAP,
+            device=self.device, overlap=self.overlap,
         )  # fmt: skip
 
 
@@ -100,7 +78,11 @@ class Bitmap:
         most_rows: how many rows there can be; of more, only the count is right.
         bits: of `Bits.parts`; None takes new ones.
         totals: (2,) int32 to count in; None takes new ones.
+
+    Kernels start before the ones ahead of them have ended where `overlap` is set.
     """
+
+    overlap = False
 
     def __init__(
         self, shape: Triple, batch_size: int, device: torch.device, most_rows: int,
@@ -141,7 +123,7 @@ class Bitmap:
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 self.words, self.lines, self.batch_size, *self.dimensions, outside, unsorted,
-                device=self.device.index, overlap=OVERLAP,
+                device=self.device.index, overlap=self.overlap,
             )  # fmt: skip
 
     def mark_windows(
@@ -153,7 +135,7 @@ class Bitmap:
             (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
             len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.lines,
             *self.dimensions, *kernel_size, *stride, *padding, *dilation,
-            device=self.device.index, overlap=OVERLAP,
+            device=self.device.index, overlap=self.overlap,
         )  # fmt: skip
 
     def mark_neighbours(
@@ -173,7 +155,7 @@ class Bitmap:
         _scan(
             (blocks(spans, SPANS_PER_BLOCK),), THREADS, self.words, self.lines, spans, self.state,
             self.rank, self.listed, len(self.listed), self.tile_words, len(self.tile_words),
-            self.totals, device=self.device.index, overlap=OVERLAP,
+            self.totals, device=self.device.index, overlap=self.overlap,
         )  # fmt: skip
         if coordinates is not None:
             self.emit(coordinates)
@@ -185,7 +167,7 @@ class Bitmap:
             _emit(
                 (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
                 most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
-                device=self.device.index, overlap=OVERLAP,
+                device=self.device.index, overlap=self.overlap,
             )  # fmt: skip
 
     def find_rows(
@@ -197,40 +179,6 @@ class Bitmap:
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 self.words, self.rank, self.batch_size, *self.dimensions, rows,
                 device=self.device.index,
-            )  # fmt: skip
-
-    def fill_table(
-        self, sites: Tensor, count: Tensor, table: Tensor, masks: Tensor, kernel_size: Triple,
-        stride: Triple, padding: Triple, dilation: Triple, most_rows: int = (1 << 31) - 1,
-    ) -> None:  # fmt: skip
-        """table[k, o] = row of cell `site * stride - padding + offset * dilation`, or -1."""
-        if len(sites):
-            known = math.prod(kernel_size) <= 125 and (kernel_size[2] - 1) * dilation[2] <= 32
-            _fill_table(kernel_size if known else None)(
-                (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
-                self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
-                *dilation, most_rows, table, table.stride(0), masks, masks.shape[1],
-                device=self.device.index, overlap=OVERLAP,
-            )  # fmt: skip
-
-    def fill_scanned(
-        self, sites: Bitmap, coordinates: Tensor, table: Tensor, masks: Tensor, kernel_size: Triple,
-        stride: Triple, padding: Triple, dilation: Triple, most_rows: int = (1 << 31) - 1,
-    ) -> None:  # fmt: skip
-        """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates."""
-        if (kernel_size[2] - 1) * dilation[2] > 32 or math.prod(kernel_size) > 125:
-            sites.emit(coordinates)
-            self.fill_table(
-                coordinates, sites.count, table, masks, kernel_size, stride, padding, dilation,
-                most_rows,
-            )  # fmt: skip
-        elif len(coordinates):
-            _fill_scanned(kernel_size)(
-                (blocks(len(coordinates), TABLE_THREADS),), TABLE_THREADS, sites.words, sites.rank,
-                sites.listed, len(sites.listed), sites.tile_words, sites.totals, *sites.shape[:2],
-                sites.line_words, coordinates, len(coordinates), self.words, self.rank,
-                *self.dimensions, *stride, *padding, *dilation, most_rows, table, table.stride(0),
-                masks, masks.shape[1], device=self.device.index, overlap=OVERLAP,
             )  # fmt: skip
 
 
@@ -355,47 +303,10 @@ class BitmapIndex:
         dilation: Triple,
     ) -> Int32[Tensor, "K N"]:
         """Row of cell `site * stride - padding + offset * dilation`, or -1."""
-        table, masks = new_table(math.prod(kernel_size), len(sites), sites.device)
+        made = ConvTable.empty(math.prod(kernel_size), len(sites), sites.device)
         count = torch.full((1,), len(sites), dtype=torch.int32, device=sites.device)
-        self.bitmap.fill_table(
-            sites, count, table, masks, kernel_size, stride, padding, dilation
+        fill_table(
+            self.bitmap, sites, count, [made], kernel_size, stride, padding, dilation
         )
-        table.tile_masks = masks
-        return table
-
-
-def new_table(offsets: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Unfilled (K, V_out), rows apart by a multiple of 32, and masks (tiles of 32, words of 32
-    offsets)."""
-    pitch = -(-columns // 32) * 32
-    table = torch.empty(offsets, max(pitch, 32), dtype=torch.int32, device=device)
-    masks = torch.empty(
-        max(pitch // 32, 1), -(-offsets // 32), dtype=torch.int32, device=device
-    )
-    return table[:, :columns], masks
-
-
-def tile_masks(table: Int32[Tensor, "K N"]) -> Int32[Tensor, "tiles words"]:
-    """Which offsets each 32 columns of a table use; made once."""
-    masks = getattr(table, "tile_masks", None)
-    if masks is None:
-        masks = new_table(len(table), table.shape[1], table.device)[1]
-        if table.shape[1]:
-            _mask_table(
-                (blocks(table.shape[1]),), THREADS, table, table.stride(0), table.shape[1],
-                len(table), masks, masks.shape[1], device=table.get_device(),
-            )  # fmt: skip
-        table.tile_masks = masks
-    return masks
-
-
-def transpose_table(table: Int32[Tensor, "K V_out"], rows_in: int) -> Int32[Tensor, "K V_in"]:
-    """The table from input rows to output rows."""
-    turned = new_table(len(table), rows_in, table.device)[0]
-    turned.fill_(-1)
-    if table.shape[1]:
-        _transpose_table(
-            (blocks(table.shape[1]), len(table)), THREADS, table, table.stride(0),
-            table.shape[1], turned, turned.stride(0), device=table.get_device(),
-        )  # fmt: skip
-    return turned
+        made.table.tile_masks = made.masks
+        return made.table

@@ -18,8 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from detector.ops.occupancy import KernelMap
-from detector.ops.occupancy.gpu import tile_masks
-from detector.ops.occupancy.order import ordered
+from detector.ops.occupancy.tables import conv_table, tile_masks
 from detector.ops.sparse_conv import gathered, tensor_cores
 
 
@@ -110,14 +109,12 @@ def convolve(
         out = features.new_empty(rows, wide_out)
         if bias is not None:
             bias = functional.pad(bias.float(), (0, wide_out - out_channels))
-        count, masks, order = _count(rows, device), None, None
-        if tensor_cores.gains_by_order(wide_in, offsets, rows):
-            made = ordered(table, count)
-            table, masks, order = made.table, made.masks, made.order
+        count = _count(rows, device)
+        gains = tensor_cores.gains_by_order(wide_in, offsets, rows)
+        read = conv_table(table, count, in_order=gains)
         kernels(
-            _widened(features, wide_in), packed, table,
-            tile_masks(table) if masks is None else masks, count, rows, out, order=order,
-            bias=bias,
+            _widened(features, wide_in), packed, read.table, read.masks, count, rows, out,
+            order=read.order, bias=bias,
         )  # fmt: skip
         return out if wide_out == out_channels else out[:, :out_channels]
     weight = weight.to(features.dtype)

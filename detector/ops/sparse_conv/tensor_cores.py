@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
-from detector.ops.occupancy.order import OFFSETS
+from detector.ops.occupancy.tables import ORDERED
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
@@ -166,9 +166,9 @@ def best_convolution(
 
 
 def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
-    """Whether a convolution saves more time by a table in order (`detector.ops.occupancy.order`)
+    """Whether a convolution saves more time by a table in order (`detector.ops.occupancy.tables`)
     than making it takes."""
-    return offsets in OFFSETS and in_channels >= 32
+    return offsets in ORDERED and in_channels >= 32
 
 
 @functools.cache

@@ -45,7 +45,7 @@ class PlannedConvolution:
         )
         self.sites, self.relu = sites, relu
         ordered = tensor_cores.gains_by_order(self.in_channels, offsets, expected_rows)
-        self.table = table.in_order() if ordered else table
+        self.table = table.form(in_order=ordered)
         scale, shift = _folded(norm, bias, target, device)
         self.packed = self.kernels.packed(weight.float().flatten(0, 2).contiguous(), scale=scale)
         self.bias = functional.pad(shift, (0, self.out_channels - target)).contiguous()

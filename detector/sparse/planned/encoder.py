@@ -151,7 +151,7 @@ class PlannedEncoder:
         if isinstance(before, PlannedFocal) and before.below is after:
             self.steps.append(before)
             return [self._convolution(unit[0], after, before.below_table, columns)]
-        table = make_table(after, conv.kernel_size)
+        table = make_table(after, conv.kernel_size, conv.dilation)
         self.steps.append(Step(here, after, table, conv.stride, conv.padding, conv.dilation))
         return [self._convolution(unit[0], after, table, columns)]
 

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import ONE, TABLE_THREADS, THREADS, Bitmap, blocks
+from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
+from detector.ops.occupancy.shapes import ONE
+from detector.ops.occupancy.tables import TABLE_THREADS, fill_table, put_in_order
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.levels import Level, make_table
@@ -53,6 +55,7 @@ class PlannedFocal:
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
         self.after = after
         self.below_table = make_table(below, after.kernel_size)
+        self.below_table.form()
         self.branch = []
         width = columns
         importance = Block(conv.importance, None, False)
@@ -67,6 +70,7 @@ class PlannedFocal:
         self.logits = self.branch[-1].out
         """(capacity, PITCH): of the last frame."""
         self.seen = here.submanifold(self.kernel_size)
+        self.seen.form()
         self.added_table = make_table(added, self.kernel_size)
         self.old, self.new = (
             PlannedConvolution(
@@ -176,15 +180,16 @@ class PlannedFocal:
     def fill(self) -> None:
         """The added voxels' table of old rows."""
         padding = tuple(size // 2 for size in self.kernel_size)
-        self.here.bitmap.fill_table(
-            self.added.coordinates, self.added.count, self.added_table.table,
-            self.added_table.masks, self.kernel_size, ONE, padding, ONE, self.here.capacity,
+        fill_table(
+            self.here.bitmap, self.added.coordinates, self.added.count,
+            self.added_table.forms.values(), self.kernel_size, ONE, padding, ONE,
+            self.here.capacity,
         )  # fmt: skip
-        self.added_table.put_in_order(self.added.count)
 
     def fill_below(self) -> None:
         """The strided convolution's table of grown rows."""
-        here, added, below, table = self.here, self.added, self.below, self.below_table
+        here, added, below = self.here, self.added, self.below
+        table, ordered = self.below_table.form(), self.below_table.forms.get(True)
         self._fill_grown(
             (blocks(below.capacity, TABLE_THREADS),), TABLE_THREADS, below.coordinates,
             below.count, below.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
@@ -192,12 +197,13 @@ class PlannedFocal:
             *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
             table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
         )  # fmt: skip
-        table.put_in_order(below.count)
+        if ordered is not None:
+            put_in_order(table.table, below.count, ordered)
 
     def gate(self, features: Tensor) -> None:
         """Multiplies the features by the gates, in place."""
         if self.by_own or self.by_neighbours:
-            table = self.seen.table
+            table = self.seen.form().table
             self._gate(
                 (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
                 table.stride(0), int(self.by_neighbours), int(self.by_own), features,

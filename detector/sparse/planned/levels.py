@@ -9,32 +9,28 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
-from detector.ops.occupancy.order import OrderedTable
-from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.gpu import Bitmap, Bits
+from detector.ops.occupancy.shapes import ONE, Triple
+from detector.ops.occupancy.tables import ConvTable, can_be_ordered, fill_scanned, fill_table
 
 
-@dataclass
 class Table:
-    """A kernel map with room for `capacity` output rows."""
+    """A kernel map with room for so many output rows, in the forms that are asked for before it is
+    filled."""
 
-    table: Tensor
-    masks: Tensor
-    kernel_size: Triple
-    ordered: OrderedTable | None = None
-    """For convolutions that gain by it."""
+    def __init__(
+        self, kernel_size: Triple, dilation: Triple, columns: int, device: torch.device
+    ):
+        self.kernel_size, self.dilation = kernel_size, dilation
+        self.forms: dict[bool, ConvTable] = {}
+        """By whether they are in order."""
+        self._size = math.prod(kernel_size), columns, device
 
-    order = None  # its columns are the rows themselves
-
-    def in_order(self) -> OrderedTable:
-        """Room for the table in order; whoever fills the table fills it too."""
-        if self.ordered is None:
-            self.ordered = OrderedTable.empty(*self.table.shape, self.table.device)
-        return self.ordered
-
-    def put_in_order(self, count: Tensor) -> None:
-        if self.ordered is not None:
-            self.ordered.fill(self.table, count)
+    def form(self, *, in_order: bool = False) -> ConvTable:
+        in_order &= can_be_ordered(self.kernel_size, self.dilation)
+        if in_order not in self.forms:
+            self.forms[in_order] = ConvTable.empty(*self._size, in_order=in_order)
+        return self.forms[in_order]
 
 
 @dataclass
@@ -71,18 +67,16 @@ class Level:
         """
         for table in self.tables.values():
             padding = tuple(k // 2 for k in table.kernel_size)
-            about = table.table, table.masks, table.kernel_size, ONE, padding, ONE, self.capacity
+            about = table.forms.values(), table.kernel_size, ONE, padding, ONE, self.capacity
             if first:
-                self.bitmap.fill_scanned(self.bitmap, self.coordinates, *about)
+                fill_scanned(self.bitmap, self.bitmap, self.coordinates, *about)
             else:
-                self.bitmap.fill_table(self.coordinates, self.count, *about)
-            table.put_in_order(self.count)
+                fill_table(self.bitmap, self.coordinates, self.count, *about)
 
 
-def make_table(level: Level, kernel_size: Triple) -> Table:
+def make_table(level: Level, kernel_size: Triple, dilation: Triple = ONE) -> Table:
     """Room for a map whose output rows are a level's."""
-    table, masks = new_table(math.prod(kernel_size), level.capacity, level.coordinates.device)
-    return Table(table, masks, kernel_size)
+    return Table(kernel_size, dilation, level.capacity, level.coordinates.device)
 
 
 class Levels:
@@ -133,9 +127,8 @@ class Step:
 
     def fill(self) -> None:
         """The table and the coarser level's coordinates, after its scan."""
-        self.finer.bitmap.fill_scanned(
-            self.coarser.bitmap, self.coarser.coordinates, self.table.table, self.table.masks,
-            self.table.kernel_size, self.stride, self.padding, self.dilation,
-            self.finer.capacity,
+        fill_scanned(
+            self.finer.bitmap, self.coarser.bitmap, self.coarser.coordinates,
+            self.table.forms.values(), self.table.kernel_size, self.stride, self.padding,
+            self.dilation, self.finer.capacity,
         )  # fmt: skip
-        self.table.put_in_order(self.coarser.count)

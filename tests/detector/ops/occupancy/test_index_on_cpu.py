@@ -1,7 +1,5 @@
 """The GPU's index and tables, run on a CPU, against the CPU's own."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -21,12 +19,21 @@ def index(tmp_path_factory):
     return CpuKernels("occupancy/index.cu", names, tmp_path_factory.mktemp("index"))
 
 
-@pytest.fixture(scope="module", params=[None, (3, 3, 3)])
+@pytest.fixture(scope="module")
+def any_tables(tmp_path_factory):
+    return CpuKernels("occupancy/tables.cu", ("fill_table",), tmp_path_factory.mktemp("any"))
+
+
+@pytest.fixture(scope="module", params=["by row", "in order", "both"])
 def tables(request, tmp_path_factory):
-    defines = dict(zip(("KZ", "KY", "KX"), request.param, strict=True)) if request.param else {}
+    """Kernels for 3 x 3 x 3 offsets; threads of a block, which in order are a window; forms."""
+    threads = 128 if request.param == "by row" else 64
+    defines = dict(KZ=3, KY=3, KX=3, THREADS=threads)
+    if request.param != "by row":
+        defines["WINDOW"] = threads
     folder = tmp_path_factory.mktemp("tables")
-    names = ("fill_table", "fill_scanned") if request.param else ("fill_table",)
-    return CpuKernels("occupancy/tables.cu", names, folder, defines)
+    names = ("fill_table", "fill_scanned")
+    return CpuKernels("occupancy/tables.cu", names, folder, defines), threads, request.param
 
 
 def blocks(items, threads):
@@ -108,28 +115,61 @@ def test_rows_windows_and_clearing(index, shape, density):
     assert not grid.state.any()
 
 
+class Forms:
+    """Room for a table by row, in order or both, as the kernels take it."""
+
+    def __init__(self, rows, forms):
+        self.rows, self.pitch = rows, blocks(rows, 32) * 32
+        self.plain = self._empty() if forms != "in order" else (None, None)
+        self.ordered = self._empty() if forms != "by row" else (None, None)
+        self.order = torch.full((rows,), -5, dtype=torch.int32) if forms != "by row" else None
+
+    def _empty(self):
+        masks = torch.zeros(self.pitch // 32, 1, dtype=torch.int32)
+        return torch.full((27, self.pitch), -5, dtype=torch.int32), masks
+
+    @property
+    def arguments(self):
+        (table, masks), (ordered, ordered_masks) = self.plain, self.ordered
+        return table, self.pitch, masks, 1, ordered, self.pitch, ordered_masks, self.order
+
+    def check(self, expected, window):
+        if self.plain[0] is not None:
+            self._check(*self.plain, expected)
+        if self.order is not None:
+            for start in range(0, self.rows, window):
+                some = self.order[start : start + window]
+                assert some.sort().values.tolist() == list(range(start, start + len(some)))
+            self._check(*self.ordered, expected[:, self.order.long()])
+
+    def _check(self, table, masks, expected):
+        assert torch.equal(table[:, : self.rows], expected)
+        seen = torch.nn.functional.pad(expected >= 0, (0, self.pitch - self.rows))
+        bits = (seen.view(27, -1, 32).any(2).numpy() * (1 << np.arange(27))[:, None]).sum(0)
+        assert np.array_equal(masks[:, 0].numpy(), bits)
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize(("shape", "density"), [((3, 9, 70), 0.3), ((2, 5, 31), 1.0)])
-def test_tables(index, tables, shape, density, dilation):
+def test_tables(index, tables, any_tables, shape, density, dilation):
     coordinates = random_coordinates(shape, 2, density, 1)
     true = Occupancy.of_any(coordinates, shape, 2)
     rows = len(true)
     grid, _ = marked(index, coordinates, shape, 2)
     grid.scan(index, torch.empty(rows, 4, dtype=torch.int32))
-    pitch = blocks(rows, 32) * 32
-    table = torch.full((27, pitch), -5, dtype=torch.int32)
-    masks = torch.zeros(pitch // 32, 1, dtype=torch.int32)
-    size, ones, apart = (3, 3, 3), (1, 1, 1), (dilation,) * 3
-    tables.fill_table(
-        blocks(rows, 128), 128, true.coordinates, grid.totals, rows, grid.words, grid.rank, *shape,
-        grid.line, *size, *ones, *apart, *apart, 1 << 30, table, pitch, masks, 1,
+    ones, apart = (1, 1, 1), (dilation,) * 3
+    about = (
+        true.coordinates, grid.totals, rows, grid.words, grid.rank, *shape, grid.line, 3, 3, 3,
+        *ones, *apart, *apart, 1 << 30,
     )  # fmt: skip
     expected = true.neighbours(3, dilation).table
-    assert torch.equal(table[:, :rows], expected)
-    seen = torch.nn.functional.pad(expected >= 0, (0, pitch - rows)).view(27, -1, 32).any(2)
-    bits = (seen.numpy() * (1 << np.arange(27))[:, None]).sum(0)
-    assert np.array_equal(masks[:, 0].numpy(), bits)
-    assert math.prod(size) == len(table)
+    kernels, threads, kind = tables
+    forms = Forms(rows, kind)
+    kernels.fill_table(blocks(rows, threads), threads, *about, *forms.arguments)
+    forms.check(expected, threads)
+    forms = Forms(rows, "by row")
+    any_tables.fill_table(blocks(rows, 128), 128, *about, *forms.arguments[:4])
+    forms.check(expected, 0)
 
 
 @pytest.mark.parametrize(("shape", "density", "room"), [
@@ -137,32 +177,24 @@ def test_tables(index, tables, shape, density, dilation):
     ((2, 5, 90), 0.5, 333),
 ])  # fmt: skip
 def test_a_table_and_the_coordinates_of_what_was_scanned(index, tables, shape, density, room):
-    if not hasattr(tables._library, "start_fill_scanned"):
-        pytest.skip("kernels of any size take coordinates")
+    kernels, threads, kind = tables
     coordinates = random_coordinates(shape, 2, density, 1)
     true = Occupancy.of_any(coordinates, shape, 2)
     room = min(room, len(true))
     grid, _ = marked(index, coordinates, shape, 2)
     grid.listed, grid.tile_words = grid.listed[:room], grid.tile_words[: blocks(room, 32)]
     grid.scan(index, torch.empty(0, 4, dtype=torch.int32))
-    pitch = blocks(room, 32) * 32
     found = torch.full((room + 1, 4), -5, dtype=torch.int32)
-    table = torch.full((27, pitch), -5, dtype=torch.int32)
-    masks = torch.zeros(pitch // 32, 1, dtype=torch.int32)
-    ones = (1, 1, 1)
-    tables.fill_scanned(
-        blocks(room, 128), 128, grid.words, grid.rank, grid.listed, len(grid.listed),
+    forms, ones = Forms(room, kind), (1, 1, 1)
+    kernels.fill_scanned(
+        blocks(room, threads), threads, grid.words, grid.rank, grid.listed, len(grid.listed),
         grid.tile_words, grid.totals, *shape[:2], grid.line, found, room, grid.words, grid.rank,
-        *shape, grid.line, *ones, *ones, *ones, room, table, pitch, masks, 1,
+        *shape, grid.line, *ones, *ones, *ones, room, *forms.arguments,
     )  # fmt: skip
     assert torch.equal(found[:room], true.coordinates[:room])
     assert (found[room:] == -5).all()
     expected = true.neighbours(3).table[:, :room]
-    expected = expected.masked_fill(expected >= room, -1)
-    assert torch.equal(table[:, :room], expected)
-    seen = torch.nn.functional.pad(expected >= 0, (0, pitch - room)).view(27, -1, 32).any(2)
-    bits = (seen.numpy() * (1 << np.arange(27))[:, None]).sum(0)
-    assert np.array_equal(masks[:, 0].numpy(), bits)
+    forms.check(expected.masked_fill(expected >= room, -1), threads)
 
 
 @pytest.mark.parametrize("columns", [1, 63, 64, 65, 300])

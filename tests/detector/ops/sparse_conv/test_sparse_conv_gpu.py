@@ -136,7 +136,7 @@ def test_three_hundred_thousand_voxels():
 
 
 def test_every_way_to_divide_the_work_gives_the_same_sums():
-    from detector.ops.occupancy.gpu import tile_masks
+    from detector.ops.occupancy.tables import tile_masks
     from detector.ops.sparse_conv import tensor_cores
 
     occupancy = scene(0.3)
@@ -169,7 +169,7 @@ def test_every_way_to_divide_the_work_gives_the_same_sums():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
     """Hopper's kernel with all that follows; tiles that see nothing, rows it may not write."""
-    from detector.ops.occupancy.gpu import tile_masks
+    from detector.ops.occupancy.tables import tile_masks
     from detector.ops.sparse_conv import tensor_cores
 
     if torch.cuda.get_device_capability() != (9, 0):
