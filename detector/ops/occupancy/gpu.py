@@ -111,6 +111,14 @@ class Bitmap:
     def dimensions(self) -> tuple[int, int, int, int]:
         return *self.shape, self.line_words
 
+    @property
+    def scanned(self) -> tuple:
+        """What kernels take to find the cell of each row, after `scan`."""
+        return (
+            self.words, self.rank, self.listed, len(self.listed), self.tile_words, self.totals,
+            *self.shape[:2], self.line_words,
+        )  # fmt: skip
+
     def mark(
         self,
         coordinates: Tensor,

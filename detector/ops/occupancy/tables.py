@@ -123,11 +123,9 @@ def fill_scanned(
             "fill_scanned", "PPPiPPiiiPiPP" + "i" * 14, kernel_size, threads == WINDOW
         )
         kernel(
-            (blocks(len(coordinates), threads),), threads, sites.words, sites.rank, sites.listed,
-            len(sites.listed), sites.tile_words, sites.totals, *sites.shape[:2], sites.line_words,
-            coordinates, len(coordinates), bitmap.words, bitmap.rank, *bitmap.dimensions, *stride,
-            *padding, *dilation, most_rows, *places, device=bitmap.device.index,
-            overlap=bitmap.overlap,
+            (blocks(len(coordinates), threads),), threads, *sites.scanned, coordinates,
+            len(coordinates), bitmap.words, bitmap.rank, *bitmap.dimensions, *stride, *padding,
+            *dilation, most_rows, *places, device=bitmap.device.index, overlap=bitmap.overlap,
         )  # fmt: skip
 
 

@@ -239,7 +239,7 @@ class PlannedEncoder:
             focal.fill()
         with torch.cuda.stream(index):
             focal.mark_below(focal.added.bitmap)
-            focal.below.bitmap.scan(focal.below.coordinates)
+            focal.below.bitmap.scan()
             index.wait_event(numbered)
             focal.fill_below()
             reached[level + 1] = index.record_event()
@@ -247,9 +247,12 @@ class PlannedEncoder:
             mapped[level + 1] = index.record_event()
         self._index_after(level + 1, reached, mapped)
         focal.gate(x)
+        tables.wait_stream(main)
+        with torch.cuda.stream(tables):
+            grown = focal.convolve_added(x)
         focal.convolve_old(x)
         main.wait_stream(tables)
-        return focal.convolve_added(x)
+        return grown
 
     def _finish(self, main: torch.cuda.Stream, filled: torch.cuda.Event) -> None:
         """Remembers the counts and clears all bits once nothing reads them."""

@@ -16,18 +16,22 @@ from detector.ops.occupancy.tables import ConvTable, can_be_ordered, fill_scanne
 
 class Table:
     """A kernel map with room for so many output rows, in the forms that are asked for before it is
-    filled."""
+    filled.
+
+    Args:
+        orderable: it can be filled in order.
+    """
 
     def __init__(
-        self, kernel_size: Triple, dilation: Triple, columns: int, device: torch.device
+        self, kernel_size: Triple, orderable: bool, columns: int, device: torch.device
     ):
-        self.kernel_size, self.dilation = kernel_size, dilation
+        self.kernel_size, self.orderable = kernel_size, orderable
         self.forms: dict[bool, ConvTable] = {}
         """By whether they are in order."""
         self._size = math.prod(kernel_size), columns, device
 
     def form(self, *, in_order: bool = False) -> ConvTable:
-        in_order &= can_be_ordered(self.kernel_size, self.dilation)
+        in_order &= self.orderable
         if in_order not in self.forms:
             self.forms[in_order] = ConvTable.empty(*self._size, in_order=in_order)
         return self.forms[in_order]
@@ -76,7 +80,8 @@ class Level:
 
 def make_table(level: Level, kernel_size: Triple, dilation: Triple = ONE) -> Table:
     """Room for a map whose output rows are a level's."""
-    return Table(kernel_size, dilation, level.capacity, level.coordinates.device)
+    orderable = can_be_ordered(kernel_size, dilation)
+    return Table(kernel_size, orderable, level.capacity, level.coordinates.device)
 
 
 class Levels:
