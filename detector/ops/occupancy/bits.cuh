@@ -9,9 +9,10 @@ __device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b 
 
 // Sets bits of a word, and tells that its line holds some. Neither waits for an answer.
 __device__ __forceinline__ void set_bits(u32* words, u8* lines, long long word, u32 bits) {
+#if FIRST
+  if (atomicOr(&words[word], bits) == 0) lines[word >> 5] = 1;
+#else
   atomicOr(&words[word], bits);
-#if CHECK_LINES
-  if (!lines[word >> 5])
-#endif
   lines[word >> 5] = 1;
+#endif
 }

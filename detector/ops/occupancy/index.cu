@@ -133,14 +133,16 @@ extern "C" __global__ void mark_neighbours(
 
 // ---------------------------------------------------------------------------------------------
 // Ranks, the number of set bits and a list of the words that hold any, in one pass over the lines that hold
-// some. A block takes two spans, a warp eight lines, all at once. Blocks look back
-// at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
+// some. A block takes SCAN_SPANS spans, a warp's words are all asked for at once. Blocks look back at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
 // Decoupled Look-back", 2016), which are under way already. `state` holds each block's sums, marked PARTIAL
 // or TOTAL, zero at the start.
 
 #define SCAN_WARPS 8
-#define SCAN_SPANS 2  // of a block
+#ifndef SCAN_SPANS
+#define SCAN_SPANS 8  // of a block
+#endif
 #define HELD (SCAN_SPANS * 32 / SCAN_WARPS)  // lines of a warp
+#define AT_ONCE 8     // of them, whose rows are counted together
 #define LOOK 4        // blocks that a thread looks at in one turn
 #define PARTIAL (1ull << 62)
 #define TOTAL (2ull << 62)
@@ -194,11 +196,8 @@ __device__ __forceinline__ Place place_of(int word, int Z, int Y, int W) {
   return {b, plane - b * Z, line - plane * Y, (word - line * W) * 32};
 }
 
-// Of eight bytes that are 0 or 1, a bit each.
-__device__ __forceinline__ u32 bits_of(u64 bytes) { return (u32)(bytes * 0x0102040810204080ull >> 56); }
-
 // totals: [set bits, words that hold any]. tile_words[t]: where in the list the word of row 32 * t is.
-extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
+extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, SCAN_SPANS > 4 ? 3 : 4) scan(
     const u32* words, const u8* lines, int spans, u64* state, int* rank, int* listed, int listed_capacity,
     int* tile_words, int tiles, int* totals) {
   __shared__ u64 sums[SCAN_WARPS];
@@ -207,7 +206,8 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
   const int first = span * SPAN + line * 32 + lane;
-  const u32 held_lines = span < spans ? bits_of(*(const u64*)(lines + span * (SPAN / LINE) + line)) : 0;
+  const bool holds = span < spans && lane < HELD && lines[span * (SPAN / LINE) + line + lane];
+  const u32 held_lines = __ballot_sync(~0u, holds);
   u32 held[HELD], sum = 0;
 #pragma unroll
   for (int j = 0; j < HELD; j++) held[j] = held_lines >> j & 1 ? words[first + j * 32] : 0;
@@ -233,30 +233,36 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
   }
   if (!held_lines) return;
   ahead += before;
-  int row[HELD], place = (int)(ahead >> NONZERO), total = (int)(ahead & 0x7fffffff);
+  int place = (int)(ahead >> NONZERO), total = (int)(ahead & 0x7fffffff);
 #pragma unroll
-  for (int j = 0; j < HELD; j++) row[j] = __popc(held[j]);
+  for (int start = 0; start < HELD; start += AT_ONCE) {
+    if (!(held_lines >> start & ((1u << AT_ONCE) - 1))) continue;
+    int row[AT_ONCE];
 #pragma unroll
-  for (int o = 1; o < 32; o <<= 1)
+    for (int j = 0; j < AT_ONCE; j++) row[j] = __popc(held[start + j]);
 #pragma unroll
-    for (int j = 0; j < HELD; j++) {
-      const int t = __shfl_up_sync(~0u, row[j], o);
-      if (lane >= o) row[j] += t;
+    for (int o = 1; o < 32; o <<= 1)
+#pragma unroll
+      for (int j = 0; j < AT_ONCE; j++) {
+        const int t = __shfl_up_sync(~0u, row[j], o);
+        if (lane >= o) row[j] += t;
+      }
+#pragma unroll
+    for (int j = 0; j < AT_ONCE; j++) {
+      const u32 word = held[start + j];
+      const int of_line = __shfl_sync(~0u, row[j], 31), at = first + (start + j) * LINE;
+      row[j] += total - __popc(word);
+      total += of_line;
+      const u32 present = __ballot_sync(~0u, word != 0);
+      if (word) {
+        const int own_place = place + __popc(present & ((1u << lane) - 1));
+        rank[at] = row[j];
+        if (own_place < listed_capacity) listed[own_place] = at;
+        const int tile = (row[j] + 31) >> 5;  // the first that begins in this word, if any does
+        if (tile * 32 < row[j] + __popc(word) && tile < tiles) tile_words[tile] = own_place;
+      }
+      place += __popc(present);
     }
-#pragma unroll
-  for (int j = 0; j < HELD; j++) {
-    const int of_line = __shfl_sync(~0u, row[j], 31);
-    row[j] += total - __popc(held[j]);
-    total += of_line;
-    const u32 present = __ballot_sync(~0u, held[j] != 0);
-    if (held[j]) {
-      const int own_place = place + __popc(present & ((1u << lane) - 1));
-      rank[first + j * 32] = row[j];
-      if (own_place < listed_capacity) listed[own_place] = first + j * 32;
-      const int tile = (row[j] + 31) >> 5;  // the first that begins in this word, if any does
-      if (tile * 32 < row[j] + __popc(held[j]) && tile < tiles) tile_words[tile] = own_place;
-    }
-    place += __popc(present);
   }
 }
 

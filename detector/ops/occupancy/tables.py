@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TABLES = Path(__file__).with_name("tables.cu")
 ORDER = Path(__file__).with_name("order.cu")
 TABLE_THREADS = 128
-WINDOW = 1024
+WINDOW = LIST_THREADS = 1024
 ORDERED = range(9, 33)
 """Numbers of offsets of tables that can be put in order; with fewer there is nothing to gain."""
 ALL_ROWS = (1 << 31) - 1
@@ -45,6 +45,8 @@ class ConvTable:
     """Which offsets each 32 columns use, in words of 32 offsets."""
     order: Int32[Tensor, " V_out"] | None = None
     """The output row that each column stands for; None: they follow one another."""
+    tiles: Int32[Tensor, " tiles"] | None = None
+    """With an order: tiles of 64 columns, those with most offsets first."""
 
     @classmethod
     def empty(
@@ -53,8 +55,9 @@ class ConvTable:
         pitch = max(-(-columns // 32) * 32, 32)
         table = torch.empty(offsets, pitch, dtype=torch.int32, device=device)[:, :columns]
         masks = torch.empty(pitch // 32, -(-offsets // 32), dtype=torch.int32, device=device)
-        order = table.new_empty(columns) if in_order else None
-        return cls(table, masks, order)
+        if not in_order:
+            return cls(table, masks)
+        return cls(table, masks, table.new_empty(columns), table.new_empty(-(-columns // 64)))
 
     @property
     def _place(self) -> tuple[Tensor, int, Tensor, int]:
@@ -103,6 +106,7 @@ def fill_table(
         (blocks(len(sites), threads),), threads, sites, count, len(sites), *about, *places,
         device=bitmap.device.index, overlap=bitmap.overlap,
     )  # fmt: skip
+    _list_tiles(into, count)
 
 
 def fill_scanned(
@@ -127,6 +131,7 @@ def fill_scanned(
             len(coordinates), bitmap.words, bitmap.rank, *bitmap.dimensions, *stride, *padding,
             *dilation, most_rows, *places, device=bitmap.device.index, overlap=bitmap.overlap,
         )  # fmt: skip
+        _list_tiles(into, sites.count)
 
 
 def _places(into: Sequence[ConvTable]) -> tuple[int, tuple]:
@@ -144,6 +149,11 @@ def _order_table(offsets: int) -> Kernel:
     return Kernel(ORDER, "order_table", "PiPiPiPP", dict(OFFSETS=offsets, WINDOW=WINDOW))
 
 
+@functools.cache
+def _listing(offsets: int) -> Kernel:
+    return Kernel(ORDER, "list_tiles", "PPiP", dict(OFFSETS=offsets, WINDOW=WINDOW))
+
+
 def put_in_order(table: Int32[Tensor, "K V_out"], count: Tensor, into: ConvTable) -> None:
     """The first `count` columns of a table that is there."""
     columns = min(table.shape[1], into.table.shape[1])
@@ -152,6 +162,17 @@ def put_in_order(table: Int32[Tensor, "K V_out"], count: Tensor, into: ConvTable
             (blocks(columns, WINDOW),), WINDOW, table, table.stride(0), count, columns,
             *into._place[:3], into.order, device=table.get_device(),
         )  # fmt: skip
+        _list_tiles([into], count)
+
+
+def _list_tiles(tables: Sequence[ConvTable], count: Tensor) -> None:
+    """Of those that are in order."""
+    for table in tables:
+        if table.tiles is not None:
+            _listing(len(table.table))(
+                (1,), LIST_THREADS, table.masks, count, table.table.shape[1], table.tiles,
+                device=table.table.get_device(),
+            )  # fmt: skip
 
 
 def conv_table(

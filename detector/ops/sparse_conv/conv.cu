@@ -131,7 +131,7 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 #endif
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
-    const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order,
+    const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
@@ -168,7 +168,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
 
   int n = min(*count, capacity);
-  int tiles = (n + 8 * NB - 1) / (8 * NB);
+  const int parts = 8 / NB;  // of a listed tile
+  const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
   // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
   // They ask for the next one a tile ahead.
   int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
@@ -180,10 +181,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
   };
   if (warp < together)
-    for (int tile = blockIdx.x * together + warp, next_tile; tile < tiles;
-         tile = DEALT ? __shfl_sync(~0u, next_tile, 0) : tile + (int)gridDim.x * together) {
-      if (DEALT && lane == 0) next_tile = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
-      int first = tile * 8 * NB;
+    for (int turn = blockIdx.x * together + warp, next_turn; turn < tiles;
+         turn = DEALT ? __shfl_sync(~0u, next_turn, 0) : turn + (int)gridDim.x * together) {
+      if (DEALT && lane == 0) next_turn = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
+      const int tile = list ? list[turn / parts] * parts + turn % parts : turn, first = tile * 8 * NB;
+      if (first >= n) continue;  // the last listed tile may be cut short
       float sum[MB][NB][4] = {};
       Walk walk;
       walk.start(masks, first, n);

@@ -114,7 +114,7 @@ def convolve(
         read = conv_table(table, count, in_order=gains)
         kernels(
             _widened(features, wide_in), packed, read.table, read.masks, count, rows, out,
-            order=read.order, bias=bias,
+            order=read.order, tiles=read.tiles, bias=bias,
         )  # fmt: skip
         return out if wide_out == out_channels else out[:, :out_channels]
     weight = weight.to(features.dtype)

@@ -14,6 +14,8 @@ from detector.ops.occupancy.tables import ORDERED
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
+CONV_RESIDENT = Path(__file__).with_name("conv_sm90_resident.cu")
+CONV_LEAN = Path(__file__).with_name("conv_lean.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -109,6 +111,7 @@ class Convolution:
         out: Tensor,
         *,
         order: Tensor | None = None,
+        tiles: Tensor | None = None,
         bias: Tensor | None = None,
         residual: Tensor | None = None,
         relu: bool = False,
@@ -117,15 +120,16 @@ class Convolution:
 
         Args:
             order: the table's column p stands for row order[p]; None: for row p.
+            tiles: of 64 columns, as they are to be taken in turn; None: one after another.
         """
         if capacity == 0:
             return
         columns = self.out_channels // self.tile
-        tiles = -(-capacity // self.tile_rows)
-        grid = min(tiles, max(1, multiprocessors(self.device) * self.resident // columns))
+        most = -(-capacity // self.tile_rows)
+        grid = min(most, max(1, multiprocessors(self.device) * self.resident // columns))
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
-            order, count, capacity, bias, residual, int(relu), out, device=self.device,
+            order, tiles, count, capacity, bias, residual, int(relu), out, device=self.device,
         )  # fmt: skip
 
 
@@ -200,19 +204,23 @@ def convolution(
         DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
     packed_words = weight_bytes // 4
-    if source == CONV:
+    if source in (CONV, CONV_LEAN):
         defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt))
         shared = weight_bytes + steps * BARRIER_BYTES
         packed_words += 2  # counters
+    elif source == CONV_RESIDENT:
+        defines |= dict(GROUPS_OF_WARPS=warps // 4)
+        shared = weight_bytes + steps * BARRIER_BYTES
+        packed_words += 2
     else:
         step_bytes = tile // 16 * max(1, min(in_channels, 64) // 16) * FRAGMENT_BYTES
         room = (shared_memory_limit(device) - 2048) // resident
         stages = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
         defines |= dict(GROUPS_OF_WARPS=warps // 4, STAGES=stages)
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
-    exact = source == CONV_SM90
+    exact = source in (CONV_SM90, CONV_RESIDENT)
     return Convolution(
-        convolve=Kernel(source, "convolve", "PPPiPPPiPPiP", defines, shared, exact=exact),
+        convolve=Kernel(source, "convolve", "PPPiPPPPiPPiP", defines, shared, exact=exact),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * packed_words,

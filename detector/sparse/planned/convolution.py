@@ -55,8 +55,8 @@ class PlannedConvolution:
         """Rows (capacity, in_channels) -> rows (capacity, out_channels), always the same memory."""
         self.kernels(
             features, self.packed, self.table.table, self.table.masks, self.sites.count,
-            self.sites.capacity, self.out, order=self.table.order, bias=self.bias,
-            residual=residual, relu=self.relu,
+            self.sites.capacity, self.out, order=self.table.order, tiles=self.table.tiles,
+            bias=self.bias, residual=residual, relu=self.relu,
         )  # fmt: skip
         return self.out
 

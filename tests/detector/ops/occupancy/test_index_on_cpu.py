@@ -9,7 +9,7 @@ from detector.ops.occupancy.shapes import convolved_shape
 from tests.oracles.cuda_on_cpu import CpuKernels
 from tests.oracles.sparse_scenes import random_coordinates
 
-SPAN = 1024
+SPAN, SPANS_PER_BLOCK = 1024, 8
 STEP = ((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1))
 
 
@@ -50,7 +50,7 @@ class Grid:
         self.spans = blocks(words, SPAN)
         self.words = torch.zeros(self.spans * SPAN, dtype=torch.int32)
         self.lines = torch.zeros(self.spans * 32, dtype=torch.uint8)
-        self.state = torch.zeros(blocks(self.spans, 2), dtype=torch.int64)
+        self.state = torch.zeros(blocks(self.spans, SPANS_PER_BLOCK), dtype=torch.int64)
         self.rank = torch.full_like(self.words, -7)
         self.listed = torch.full((max(1, min(most, words)),), -9, dtype=torch.int32)
         self.tile_words = torch.full((blocks(most, 32),), -9, dtype=torch.int32)
@@ -58,8 +58,9 @@ class Grid:
 
     def scan(self, index, coordinates):
         index.scan(
-            blocks(self.spans, 2), 256, self.words, self.lines, self.spans, self.state, self.rank,
-            self.listed, len(self.listed), self.tile_words, len(self.tile_words), self.totals,
+            blocks(self.spans, SPANS_PER_BLOCK), 256, self.words, self.lines, self.spans,
+            self.state, self.rank, self.listed, len(self.listed), self.tile_words,
+            len(self.tile_words), self.totals,
         )  # fmt: skip
         most = min(len(self.listed), len(coordinates))
         index.emit(
@@ -235,3 +236,20 @@ def test_ordered_columns_are_the_same_columns_with_fewer_offsets_a_tile(
     assert tiles.sum() <= before.sum()
     if columns == 300:
         assert tiles.sum() < 0.95 * before.sum()
+
+
+@pytest.mark.parametrize("columns", [1, 64, 96, 1000])
+def test_tiles_with_most_offsets_come_first(tmp_path, columns):
+    kernels = CpuKernels(
+        "occupancy/order.cu", ("list_tiles",), tmp_path, dict(OFFSETS=27, WINDOW=64)
+    )
+    generator = torch.Generator().manual_seed(columns)
+    parts = blocks(columns, 32)
+    masks = torch.randint(1 << 27, (parts + 2,), generator=generator).int()
+    masks &= torch.randint(1 << 27, (parts + 2,), generator=generator).int()
+    listed = torch.full((blocks(columns, 64),), -7, dtype=torch.int32)
+    kernels.list_tiles(1, 1024, masks, torch.tensor([columns]).int(), columns + 50, listed)
+    assert listed.sort().values.tolist() == list(range(len(listed)))
+    both = masks[:parts].tolist() + [0]
+    offsets = [(both[2 * tile] | both[2 * tile + 1]).bit_count() for tile in listed.tolist()]
+    assert offsets == sorted(offsets, reverse=True)

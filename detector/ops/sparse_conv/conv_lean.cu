@@ -1,0 +1,323 @@
+// Sparse convolution in 16-bit floats on tensor cores, accumulated in float32.
+//
+// out[p] = act(bias + sum over k of W[k]^T features[table[k, o]] + residual[p]), p = order[o], or o without an order
+//
+// A warp computes 8 * NB output rows. Channels are the rows of the matrix product and voxels its
+// columns (mma.m16n8k16), which lets every thread end up with adjacent channels of a voxel. The
+// weights of all offsets stay in shared memory, in the order in which `mma` wants them; features
+// go from global memory straight to registers: the channels' order in the inner product is free,
+// so it is chosen such that every thread reads 16 adjacent bytes. For less than 16 channels several
+// offsets share one product. Tiles whose voxels see nothing through an offset skip it.
+//
+// Macros:
+//   CIN, COUT    channels of one row; CIN is 4, 8, 16, 32, 64 or 128
+//   TILE         output channels of a block, a multiple of 16 that divides COUT
+//   OFFSETS      K
+//   NB           eights of rows a warp: 2, 4 or 8
+//   WARPS        warps of a block
+//   RESIDENT     blocks that a multiprocessor should hold
+//   DEPTH        steps whose features are on their way or in use, at least 2
+//   DEALT        1: tiles are given out as warps ask for them, for some hold many more neighbours than
+//                others; what that costs pays where there are many. 0: every so many
+//   BF16         1: bfloat16, 0: float16
+
+#include "../device.cuh"
+#include "../half.cuh"
+
+#define MB (TILE / 16)                        // products that cover the output channels
+#define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
+#define HALVES (CIN / CHUNK)
+#define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
+#define KS (CHUNK < 16 ? 1 : CHUNK / 16)      // inner products a step
+#define GROUPS ((OFFSETS + PACK - 1) / PACK)
+#define STEPS (GROUPS * HALVES)
+#define FRAGMENT 128                          // u32 of one 16 x 16 piece of weights
+#define STEP_WORDS (MB * KS * FRAGMENT)
+#define MASK_WORDS ((OFFSETS + 31) / 32)
+
+__device__ __forceinline__ void mma(float (&d)[4], const uint4 a, u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." HALF "." HALF ".f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+// Missing rows are read from here: fewer instructions than to leave out the reading.
+__device__ const uint4 zeros[16] = {};
+
+struct Rows { int at[NB]; };  // of this thread's column in each eight
+
+// Which rows the tile's voxels see at a step; -1 where nothing is. Columns beyond the last are as good as the last.
+__device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, const Rows& columns, int step) {
+  if (step < 0) return;
+  int lane = threadIdx.x & 31, k = step / HALVES * PACK;
+  if (PACK == 4) k += lane & 3;
+  if (PACK == 2) k += (lane & 3) >> 1;
+  const bool real = PACK == 1 || k < OFFSETS;
+  const int* from = table + (long long)(real ? k : 0) * pitch;
+#pragma unroll
+  for (int j = 0; j < NB; j++) {
+    const int row = __ldg(from + columns.at[j]);
+    rows.at[j] = real ? row : -1;
+  }
+}
+
+struct Inputs { u32 v[NB][KS * 2]; };  // of one step
+
+// `features` points to this thread's bytes of row 0.
+__device__ __forceinline__ void gather(Inputs& in, const Rows& rows, const char* features, int step) {
+  if (step < 0) return;
+  const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
+#pragma unroll
+  for (int j = 0; j < NB; j++) {
+    const int row = rows.at[j];
+    const char* from = row >= 0 ? features + (long long)row * (CIN * 2) + half * CHUNK * 2 : (const char*)zeros;
+    if (CHUNK <= 16) {
+      const uint2 x = __ldg((const uint2*)from);
+      in.v[j][0] = x.x; in.v[j][1] = x.y;
+    } else {
+#pragma unroll
+      for (int i = 0; i < KS / 2; i++) {
+        const uint4 x = __ldg((const uint4*)(from + i * 64));
+        u32* v = in.v[j] + 4 * i;
+        v[0] = x.x; v[1] = x.y; v[2] = x.z; v[3] = x.w;
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void multiply(float (&sum)[MB][NB][4], const Inputs& in, const u32* weights) {
+  int lane = threadIdx.x & 31;
+  const uint4* w = (const uint4*)weights + lane;
+#pragma unroll
+  for (int s = 0; s < KS; s++)
+#pragma unroll
+    for (int m = 0; m < MB; m++) {
+      uint4 a = w[(m * KS + s) * 32];
+#pragma unroll
+      for (int j = 0; j < NB; j++) mma(sum[m][j], a, in.v[j][2 * s], in.v[j][2 * s + 1]);
+    }
+}
+
+// Walks over the steps at which a tile sees anything.
+struct Walk {
+  u32 left[MASK_WORDS];
+  int step;
+  __device__ __forceinline__ void start(const u32* masks, int first, int count) {
+    step = -1;
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++) {
+      left[i] = 0;
+#pragma unroll
+      for (int j = 0; j < (NB + 3) / 4; j++)
+        if (first + 32 * j < count) left[i] |= masks[((first >> 5) + j) * MASK_WORDS + i];
+    }
+  }
+  __device__ __forceinline__ int next() {  // -1 after the last
+    if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
+    step = -1;
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++)
+      if (left[i] && step < 0) {
+        int k = 32 * i + __ffs(left[i]) - 1;
+        step = k / PACK * HALVES;
+        if (PACK == 1) left[i] &= left[i] - 1;
+        else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
+      }
+    return step;
+  }
+};
+
+#if __CUDA_ARCH__ >= 900
+__device__ __forceinline__ void wait_weights(u32 barrier) {
+  asm volatile(
+      "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], 0;\n@!p bra AGAIN;}" ::"r"(barrier)
+      : "memory");
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
+    const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
+    const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
+  extern __shared__ __align__(128) u32 weights[];
+  int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
+  int column = blockIdx.y;
+  const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
+  u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
+
+#if __CUDA_ARCH__ >= 900
+  u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < GROUPS; i++)
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barriers + i)));
+    asm volatile("fence.mbarrier_init.release.cluster;");
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const u32 bytes = HALVES * STEP_WORDS * 4;
+#pragma unroll 1
+    for (int i = 0; i < GROUPS; i++) {
+      u32 barrier = shared_address(barriers + i);
+      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
+      asm volatile(
+          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+              shared_address(weights + i * HALVES * STEP_WORDS)),
+          "l"(mine + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
+          : "memory");
+    }
+  }
+#else
+  for (int i = threadIdx.x; i < STEPS * STEP_WORDS / 4; i += WARPS * 32)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(mine + 4ll * i));
+  asm volatile("cp.async.wait_all;");
+  __syncthreads();
+#endif
+
+  int n = min(*count, capacity);
+  const int parts = 8 / NB;  // of a listed tile
+  const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
+  // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
+  // They ask for the next one a tile ahead.
+  int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
+  const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
+  bool waited = false;
+  auto wait_for = [&](int step) {
+#if __CUDA_ARCH__ >= 900
+    if (!waited) wait_weights(shared_address(barriers + step / HALVES));
+#endif
+  };
+  if (warp < together)
+    for (int turn = blockIdx.x * together + warp, next_turn; turn < tiles;
+         turn = DEALT ? __shfl_sync(~0u, next_turn, 0) : turn + (int)gridDim.x * together) {
+      if (DEALT && lane == 0) next_turn = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
+      const int tile = list ? list[turn / parts] * parts + turn % parts : turn, first = tile * 8 * NB;
+      if (first >= n) continue;  // the last listed tile may be cut short
+      float sum[MB][NB][4] = {};
+      Walk walk;
+      walk.start(masks, first, n);
+      Rows columns, rows;
+#pragma unroll
+      for (int j = 0; j < NB; j++) columns.at[j] = min(first + 8 * j + g, n - 1);
+      // Products of one step, features of the next on their way, rows of the one after those. Past
+      // the last step there are no rows, and fetching none costs next to nothing.
+      Inputs in[DEPTH];
+      int steps[DEPTH];
+      Rows ahead[DEPTH - 1];
+#pragma unroll
+      for (int s = 0; s < DEPTH - 1; s++) {
+        steps[s] = walk.next();
+        load_rows(ahead[s], table, pitch, columns, steps[s]);
+      }
+#pragma unroll
+      for (int s = 0; s < DEPTH - 1; s++) gather(in[s], ahead[s], own_bytes, steps[s]);
+      int later = walk.next();
+      load_rows(rows, table, pitch, columns, later);
+      bool more = true;
+      while (more) {
+#pragma unroll
+        for (int s = 0; s < DEPTH; s++) {
+          if (steps[s] < 0) { more = false; break; }
+          const int free = (s + DEPTH - 1) % DEPTH;
+          steps[free] = later;
+          gather(in[free], rows, own_bytes, later);
+          later = walk.next();
+          load_rows(rows, table, pitch, columns, later);
+          wait_for(steps[s]);
+          multiply(sum, in[s], weights + steps[s] * STEP_WORDS);
+        }
+      }
+      // Weights of steps that the first tile skipped may still be on their way.
+#if __CUDA_ARCH__ >= 900
+      if (!waited) {
+#pragma unroll 1
+        for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+        waited = true;
+      }
+#endif
+      float offset[2 * MB];  // of this thread's output channels
+#pragma unroll
+      for (int i = 0; i < 2 * MB; i++) offset[i] = bias ? bias[column * TILE + g * 2 * MB + i] : 0.f;
+#pragma unroll
+      for (int j = 0; j < NB; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          int o = first + j * 8 + 2 * t + e;
+          if (o >= n) continue;
+          if (order) o = order[o];
+          long long place = (long long)o * COUT + column * TILE + g * 2 * MB;
+          u32 value[MB];
+#pragma unroll
+          for (int m = 0; m < MB; m++) {
+            float low = sum[m][j][e] + offset[2 * m], high = sum[m][j][2 + e] + offset[2 * m + 1];
+            if (residual) {
+              u32 r = *(const u32*)(residual + place + 2 * m);
+              low += low_half(r);
+              high += high_half(r);
+            }
+            if (relu) { low = fmaxf(low, 0.f); high = fmaxf(high, 0.f); }
+            PACK_F32(value[m], high, low);
+          }
+          if (MB == 4) *(uint4*)(out + place) = make_uint4(value[0], value[1 % MB], value[2 % MB], value[3 % MB]);
+          else if (MB == 2) *(uint2*)(out + place) = make_uint2(value[0], value[1 % MB]);
+          else
+#pragma unroll
+            for (int m = 0; m < MB; m++) *(u32*)(out + place + 2 * m) = value[m];
+        }
+    }
+#if __CUDA_ARCH__ >= 900
+  // Memory that is being written to must not be given back: the loader waits for its copies.
+  if (threadIdx.x == 0 && !waited)
+#pragma unroll 1
+    for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+#endif
+#if DEALT
+  // The last block leaves the counters as it found them.
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    if (atomicAdd(&counters[1], 1u) == gridDim.x - 1) counters[0] = counters[1] = 0;
+  }
+#endif
+}
+
+// Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
+// [column of TILE][step][m][s][lane][register][2].
+//   turned    the given weights are (OFFSETS, COUT, CIN)
+//   flipped   offset k takes the given weights' OFFSETS - 1 - k
+//   scale     may be null: a factor of each output channel
+//   source    input channels that the given weights have; the others up to CIN are zero
+//   target    output channels that they have; the others up to COUT are zero
+extern "C" __global__ void pack(
+    const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
+    u32* packed) {
+  const int total = COUT / TILE * STEPS * STEP_WORDS;
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= total) {  // the counters of `convolve`
+    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
+    return;
+  }
+  int reg = i & 3, lane = i >> 2 & 31, rest = i >> 7;
+  int s = rest % KS, m = rest / KS % MB, step = rest / (KS * MB) % STEPS, column = rest / (KS * MB * STEPS);
+  int g = lane >> 2, t = lane & 3, group = step / HALVES, half = step % HALVES;
+  int channel_out = column * TILE + g * 2 * MB + 2 * m + (reg & 1);
+  float value[2];
+  for (int e = 0; e < 2; e++) {
+    int within = 2 * (reg >> 1) + e, k = group, channel;
+    if (PACK == 4) { k = group * 4 + t; channel = within; }
+    else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 * (t & 1) + within; }
+    else if (CHUNK == 16) channel = 4 * t + within;
+    else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
+    value[e] = 0.f;
+    if (k < OFFSETS && channel < source && channel_out < target) {
+      int from = flipped ? OFFSETS - 1 - k : k;
+      long long at = turned ? ((long long)from * target + channel_out) * source + channel
+                            : ((long long)from * source + channel) * target + channel_out;
+      if (is_float32) value[e] = ((const float*)given)[at];
+      else value[e] = low_half(((const u16*)given)[at]);
+      if (scale) value[e] *= scale[channel_out];
+    }
+  }
+  u32 both;
+  PACK_F32(both, value[1], value[0]);
+  packed[i] = both;
+}
