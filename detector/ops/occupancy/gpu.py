@@ -7,6 +7,7 @@ for the GPU once, `windows_chain` once for a whole network.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +26,18 @@ SPANS_PER_BLOCK = 8  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
 
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
-_mark_windows = Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16)
 _mark_neighbours = Kernel(INDEX, "mark_neighbours", "PPiPPP" + "i" * 7)
 _scan = Kernel(INDEX, "scan", "PPiPPPiPiP")
 _emit = Kernel(INDEX, "emit", "PPPPiPiiii")
 _clear = Kernel(INDEX, "clear", "PPiPi")
 _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
+
+
+@functools.cache
+def _mark_windows(kernel_size: Triple, stride: Triple, dilation: Triple) -> Kernel:
+    names = [f"{kind}{axis}" for kind in "KSD" for axis in "ZYX"]
+    defines = dict(zip(names, (*kernel_size, *stride, *dilation), strict=True))
+    return Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16, defines)
 
 
 class Bits:
@@ -139,10 +146,10 @@ class Bitmap:
     ) -> None:
         """Sets bits of the output cells of a strided convolution of a finer grid's voxels, after
         its `scan`."""
-        _mark_windows(
-            (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
-            len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.lines,
-            *self.dimensions, *kernel_size, *stride, *padding, *dilation,
+        _mark_windows(kernel_size, stride, dilation)(
+            (blocks(len(finer.listed) * kernel_size[0]),), THREADS, finer.words, finer.listed,
+            finer.totals[1:], len(finer.listed), *finer.shape[:2], finer.line_words, self.words,
+            self.lines, *self.dimensions, *kernel_size, *stride, *padding, *dilation,
             device=self.device.index, overlap=self.overlap,
         )  # fmt: skip
 

@@ -77,35 +77,42 @@ __device__ __forceinline__ void set_window(u32* words, u8* lines, long long line
 }
 
 // Sets the bits of cells of a strided convolution's output whose window holds a voxel of the finer
-// grid; a thread takes one of its words that hold any, as `scan` lists them.
+// grid; a thread takes one layer of the kernel for one of its words that hold any, as `scan` lists them.
+// Where the macros KZ to DX are set, they are the convolution's numbers, and divisions cost little.
 extern "C" __global__ void mark_windows(
     const u32* finer, const int* listed, const int* listed_count, int capacity, int finer_z, int finer_y,
-    int finer_words, u32* words, u8* lines, int Z, int Y, int X, int W,
-    int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
+    int finer_words, u32* words, u8* lines, int Z, int Y, int X, int W, int given_kz, int given_ky, int given_kx,
+    int given_sz, int given_sy, int given_sx, int pz, int py, int px, int given_dz, int given_dy, int given_dx) {
+#ifdef KZ
+  const int kz = KZ, ky = KY, kx = KX, sz = SZ, sy = SY, sx = SX, dz = DZ, dy = DY, dx = DX;
+#else
+  const int kz = given_kz, ky = given_ky, kx = given_kx, sz = given_sz, sy = given_sy, sx = given_sx;
+  const int dz = given_dz, dy = given_dy, dx = given_dx;
+#endif
   await_earlier();
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  const int i = (blockIdx.x * blockDim.x + threadIdx.x) / kz, layer = blockIdx.x * blockDim.x + threadIdx.x - i * kz;
   if (i >= min(*listed_count, capacity)) return;
-  int from = listed[i], line = from / finer_words, plane = line / finer_y;
-  int in_y = line % finer_y, in_z = plane % finer_z, frame = plane / finer_z;
+  const int from = listed[i], line = from / finer_words, plane = line / finer_y, frame = plane / finer_z;
+  const int in_y = line - plane * finer_y, in_z = plane - frame * finer_z, word = from - line * finer_words;
   const u32 bits = finer[from];
+  const int z = in_z + pz - layer * dz;
+  if (z < 0 || z % sz || z / sz >= Z) return;
   Grid g{Z, Y, X, W};
-  for (int a = 0; a < kz; a++) {
-    int z = in_z + pz - a * dz;
-    if (z < 0 || z % sz || z / sz >= Z) continue;
-    for (int b = 0; b < ky; b++) {
-      int y = in_y + py - b * dy;
-      if (y < 0 || y % sy || y / sy >= Y) continue;
-      const long long to = (long long)line_of(g, frame, z / sz, y / sy) * W;
-      Window all{0, 0};
-      for (int d = kx - 1; d >= 0; d--) {  // rising starts
-        Window w = window_of(bits, from % finer_words, sx, px, d * dx);
-        int up = w.start - all.start;
-        if (!all.bits) all = w;
-        else if (up < 32) all.bits |= w.bits << up;
-        else { set_window(words, lines, to, all, X, W); all = w; }
-      }
-      set_window(words, lines, to, all, X, W);
+#pragma unroll
+  for (int b = 0; b < ky; b++) {
+    const int y = in_y + py - b * dy;
+    if (y < 0 || y % sy || y / sy >= Y) continue;
+    const long long to = (long long)line_of(g, frame, z / sz, y / sy) * W;
+    Window all{0, 0};
+#pragma unroll
+    for (int d = kx - 1; d >= 0; d--) {  // rising starts
+      const Window w = window_of(bits, word, sx, px, d * dx);
+      const int up = w.start - all.start;
+      if (!all.bits) all = w;
+      else if (up < 32) all.bits |= w.bits << up;
+      else { set_window(words, lines, to, all, X, W); all = w; }
     }
+    set_window(words, lines, to, all, X, W);
   }
 }
 

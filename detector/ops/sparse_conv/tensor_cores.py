@@ -172,7 +172,7 @@ def best_convolution(
 def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
     """Whether a convolution saves more time by a table in order (`detector.ops.occupancy.tables`)
     than making it takes."""
-    return offsets in ORDERED and in_channels >= 32
+    return offsets in ORDERED and in_channels >= 64 and rows >= MANY_ROWS
 
 
 @functools.cache

@@ -18,6 +18,7 @@ FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
     ("ops/occupancy/index.cu", {}),
+    ("ops/occupancy/index.cu", dict(KZ=3, KY=3, KX=3, SZ=2, SY=2, SX=2, DZ=1, DY=1, DX=1)),
     ("ops/occupancy/tables.cu", {}),
     ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3, THREADS=128)),
     ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3, THREADS=1024, WINDOW=1024)),
@@ -26,6 +27,8 @@ SOURCES = [
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=32)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16, DEALT=1)),
+    ("ops/sparse_conv/conv_lean.cu", dict(CONV, CIN=64, TILE=32)),
+    ("ops/sparse_conv/conv_lean.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
     (
         "ops/sparse_conv/weight_gradient.cu",
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
@@ -43,6 +46,8 @@ SOURCES_SM90 = [
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, COUT=128, TILE=128)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64, TILE=32, BF16=1)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=4, COUT=16, TILE=16, OFFSETS=125)),
+    ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=64, TILE=64)),
+    ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=16, TILE=32, BF16=1)),
 ]
 
 

@@ -20,6 +20,15 @@ def index(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def known_windows(tmp_path_factory):
+    names = [f"{kind}{axis}" for kind in "KSD" for axis in "ZYX"]
+    sizes = STEP[0] + STEP[1] + STEP[3]
+    folder = tmp_path_factory.mktemp("windows")
+    defines = dict(zip(names, sizes, strict=True))
+    return CpuKernels("occupancy/index.cu", ("mark_windows",), folder, defines)
+
+
+@pytest.fixture(scope="module")
 def any_tables(tmp_path_factory):
     return CpuKernels("occupancy/tables.cu", ("fill_table",), tmp_path_factory.mktemp("any"))
 
@@ -82,7 +91,9 @@ def marked(index, coordinates, shape, batch_size):
 @pytest.mark.parametrize(("shape", "density"), [
     ((2, 30, 70), 0.3), ((3, 40, 200), 0.01), ((1, 3, 31), 1.0), ((2, 70, 500), 0.9),
 ])  # fmt: skip
-def test_rows_windows_and_clearing(index, shape, density):
+@pytest.mark.parametrize("known", [False, True])
+def test_rows_windows_and_clearing(index, known_windows, shape, density, known):
+    marking = known_windows if known else index
     coordinates = random_coordinates(shape, 2, density, 0)
     shuffled = coordinates[torch.randperm(len(coordinates))].contiguous()
     true = Occupancy.of_any(coordinates, shape, 2)
@@ -97,8 +108,8 @@ def test_rows_windows_and_clearing(index, shape, density):
     assert torch.equal(grid.listed[: len(used)], used)
     coarse_shape = convolved_shape(shape, *STEP)
     coarse = Grid(coarse_shape, 2, 8 * len(true))
-    index.mark_windows(
-        blocks(len(grid.listed), 128), 128, grid.words, grid.listed, grid.totals[1:],
+    marking.mark_windows(
+        blocks(3 * len(grid.listed), 128), 128, grid.words, grid.listed, grid.totals[1:],
         len(grid.listed), *shape[:2], grid.line, coarse.words, coarse.lines, *coarse_shape,
         coarse.line, *sum(STEP, ()),
     )  # fmt: skip
