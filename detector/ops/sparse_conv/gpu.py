@@ -1,7 +1,8 @@
 """Sparse convolution on a GPU: which kernels serve which numbers, and autograd.
 
     float16, bfloat16, up to 128 channels    tensor cores (`conv.cu`, `weight_gradient.cu`)
-    the same beyond, and float32             Triton (`triton.py`)
+    float32 as TF32, the same, forward       tensor cores (`conv.cu`)
+    what is left of these                    Triton (`triton.py`)
     float64, or without Triton               gather, multiply, add (`gathered.py`)
 
 Sums are accumulated in float32 at least, in an order that never changes. float32 is multiplied as
@@ -97,7 +98,7 @@ def convolve(
     offsets, in_channels = len(table), features.shape[1]
     out_channels = weight.shape[1] if turned else weight.shape[2]
     rows, device = table.shape[1], features.get_device()
-    if tensor_cores.fits(features.dtype, in_channels, out_channels, offsets, device):
+    if tensor_cores.convolves(features.dtype, in_channels, out_channels, offsets, device):
         wide_in = tensor_cores.padded_channels(in_channels, tensor_cores.IN_CHANNELS)
         wide_out = tensor_cores.padded_channels(out_channels, tensor_cores.OUT_CHANNELS)
         kernels = tensor_cores.best_convolution(

@@ -45,6 +45,20 @@ def fits(
     return _tile(wide_in, wide_out, offsets, device) is not None
 
 
+def convolves(
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int
+) -> bool:
+    """As `fits`, for convolutions alone: they also multiply float32 as TF32, where torch is set
+    to."""
+    if dtype != torch.float32 or not torch.backends.cuda.matmul.allow_tf32:
+        return fits(dtype, in_channels, out_channels, offsets, device)
+    if max(in_channels, out_channels) > IN_CHANNELS[-1]:
+        return False
+    wide_in = padded_channels(in_channels, IN_CHANNELS)
+    wide_out = padded_channels(out_channels, OUT_CHANNELS)
+    return _tile(2 * wide_in, wide_out, offsets, device) is not None
+
+
 def _weight_bytes(in_channels: int, tile: int, offsets: int) -> int:
     steps = -(-offsets // max(1, 16 // in_channels))
     return steps * (tile // 16) * max(1, in_channels // 16) * FRAGMENT_BYTES
@@ -138,18 +152,24 @@ def best_convolution(
 ) -> Convolution:
     """The kernels that measured fastest for about so many output rows on an H200; how they divide
     the work changes no result beyond rounding."""
+    wide = dtype == torch.float32
+    if wide:
+        in_channels *= 2  # in words of 16 bits, on which the work depends
     tile = _tile(in_channels, out_channels, offsets, device)
     few, tiny = rows < FEW_ROWS, rows < TINY_ROWS
-    if in_channels == out_channels == 128 and tile < 64 and not tiny and _is_hopper(device):
+    ring = in_channels == out_channels == 128 and tile < 64 and not wide
+    if ring and not tiny and _is_hopper(device):
         # Otherwise every row is fetched four times, for a quarter of the output channels each.
         tile_rows = 128 if rows <= 128 * multiprocessors(device) else 192
         return convolution(
             dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
         )
-    wide = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
-    dealt = in_channels >= 16 and (rows >= DEALT_ROWS or wide)
+    uneven = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
+    dealt = in_channels >= 16 and (rows >= DEALT_ROWS or uneven)
     tile_rows, warps, resident = 32, 8, 1
-    if tile == 16:
+    if tile == 16 and in_channels >= 64:
+        warps = 12
+    elif tile == 16:
         tile_rows, warps = (32 if few else 64), 16
     elif tile == 32 and in_channels <= 32 and few:
         tile_rows, warps = 16, 16
@@ -163,9 +183,11 @@ def best_convolution(
         tile_rows, warps = 16, 12
     elif tile == 64 and out_channels < 128 and (in_channels == 32 or rows < MANY_ROWS):
         warps = 12
+    elif wide and tile == 32 and in_channels == 64:
+        warps = 16
     return convolution(
-        dtype, in_channels, out_channels, offsets, device, tile, tile_rows, warps, resident,
-        dealt=dealt,
+        dtype, in_channels // 2 if wide else in_channels, out_channels, offsets, device, tile,
+        tile_rows, warps, resident, dealt=dealt,
     )  # fmt: skip
 
 
@@ -186,7 +208,8 @@ def convolution(
     tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
     dealt: bool = False,
 ) -> Convolution:  # fmt: skip
-    """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
+    """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets;
+    float32 is multiplied as TF32, by `conv.cu` alone.
 
     Args:
         tile: output channels of a block.
@@ -197,15 +220,17 @@ def convolution(
         source: `CONV`, or `CONV_SM90`, which needs a Hopper GPU.
         dealt: in `conv.cu`, tiles are given out as warps ask for them.
     """
-    weight_bytes = _weight_bytes(in_channels, tile, offsets)
-    steps = -(-offsets // max(1, 16 // in_channels))
+    wide = dtype == torch.float32
+    words = 2 * in_channels if wide else in_channels
+    weight_bytes = _weight_bytes(words, tile, offsets)
+    steps = -(-offsets // max(1, 16 // words))
     defines = dict(
-        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
+        CIN=words, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
         DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
     packed_words = weight_bytes // 4
     if source in (CONV, CONV_LEAN):
-        defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt))
+        defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), TF32=int(wide))
         shared = weight_bytes + steps * BARRIER_BYTES
         packed_words += 2  # counters
     elif source == CONV_RESIDENT:

@@ -244,6 +244,17 @@ def test_tables_in_order(source, tile_rows, warps, depth, dtype):
                 assert out[count:].isnan().all()
 
 
+@pytest.mark.parametrize(("c_in", "c_out"), [*CHANNELS, (4, 3), (8, 128), (16, 16), (32, 32)])
+def test_tf32_on_tensor_cores(monkeypatch, c_in, c_out):
+    """TF32 has 10 bits of fraction, as float16; what is cut off the features is not rounded."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    monkeypatch.setitem(TOLERANCE, torch.float32, 1.5e-3)
+    for kernel_map in (scene(0.3).neighbours(3), scene().downsample(3, 2, 1)[1]):
+        check(kernel_map, c_in, c_out, torch.float32)
+    check(scene(0.3).neighbours((3, 1, 1)), c_in, c_out, torch.float32)
+    check(scene(0.3).neighbours((1, 5, 3), 2), c_in, c_out, torch.float32)
+
+
 def test_a_layer_is_the_same_by_a_table_in_order(monkeypatch):
     from detector.ops.sparse_conv import tensor_cores
 
