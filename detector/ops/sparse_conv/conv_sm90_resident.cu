@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
     for (int i = 0; i < OFFSETS; i++) set_up_barrier(barriers + 8 * i, 1);
     asm volatile("fence.mbarrier_init.release.cluster;");
 #pragma unroll 1
-    for (int i = 0; i < OFFSETS; i++)
+    for (int i = OFFSETS - 1; i >= 0; i--)  // in the order in which steps come
       copy_there(weights + i * STEP_WORDS, mine + (long long)i * STEP_WORDS, STEP_WORDS * 4, barriers + 8 * i);
   }
   __syncthreads();
