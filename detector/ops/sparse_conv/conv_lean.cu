@@ -181,6 +181,41 @@ __device__ __forceinline__ void write(
 }
 
 #if __CUDA_ARCH__ >= 900
+// Blocks of a cluster share what they load: each fetches some of the weights for all. CLUSTER blocks at most.
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
+#if CLUSTER > 1
+#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
+__device__ __forceinline__ u32 cluster_rank() {
+  u32 rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+#else
+#define IN_CLUSTERS
+__device__ __forceinline__ u32 cluster_rank() { return 0; }
+__device__ __forceinline__ void meet_cluster() { __syncthreads(); }
+#endif
+
+// Starts a copy into the shared memory of all blocks of the cluster, which ends a phase of their barriers.
+__device__ __forceinline__ void copy_to_all(u32 to, const u32* from, u32 bytes, u32 barrier) {
+#if CLUSTER > 1
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier), "h"((u16)((1 << CLUSTER) - 1))
+      : "memory");
+#else
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
+      "r"(bytes), "r"(barrier)
+      : "memory");
+#endif
+}
+
 __device__ __forceinline__ void wait_weights(u32 barrier) {
   asm volatile(
       "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], 0;\n@!p bra AGAIN;}" ::"r"(barrier)
@@ -188,7 +223,10 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
+#ifndef IN_CLUSTERS
+#define IN_CLUSTERS
+#endif
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out) {
   extern __shared__ __align__(128) u32 weights[];
@@ -204,18 +242,16 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barriers + i)));
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
-  __syncthreads();
+  meet_cluster();
   if (threadIdx.x == 0) {
     const u32 bytes = HALVES * STEP_WORDS * 4;
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
       u32 barrier = shared_address(barriers + i);
       asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
-      asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-              shared_address(weights + i * HALVES * STEP_WORDS)),
-          "l"(mine + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
-          : "memory");
+      if (i % CLUSTER == (int)cluster_rank())
+        copy_to_all(
+            shared_address(weights + i * HALVES * STEP_WORDS), mine + (long long)i * HALVES * STEP_WORDS, bytes, barrier);
     }
   }
 #else

@@ -14,6 +14,41 @@
 
 #define ROWS 64
 
+// Blocks of a cluster share what they load: each fetches some of the weights for all. CLUSTER blocks at most.
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
+#if CLUSTER > 1
+#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
+__device__ __forceinline__ u32 cluster_rank() {
+  u32 rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+#else
+#define IN_CLUSTERS
+__device__ __forceinline__ u32 cluster_rank() { return 0; }
+__device__ __forceinline__ void meet_cluster() { __syncthreads(); }
+#endif
+
+// Starts a copy into the shared memory of all blocks of the cluster, which ends a phase of their barriers.
+__device__ __forceinline__ void copy_to_all(u32 to, const u32* from, u32 bytes, u32 barrier) {
+#if CLUSTER > 1
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier), "h"((u16)((1 << CLUSTER) - 1))
+      : "memory");
+#else
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
+      "r"(bytes), "r"(barrier)
+      : "memory");
+#endif
+}
+
 __device__ const uint4 zeros[8] = {};
 
 // A step: the offset in the lower 5 bits, then whether it is the last of its tile, then the tile; -1: none.
@@ -54,7 +89,7 @@ struct Stream {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) convolve(
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   extern __shared__ __align__(128) u32 weights[];
@@ -66,11 +101,16 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
   if (threadIdx.x == 0) {
     for (int i = 0; i < OFFSETS; i++) set_up_barrier(barriers + 8 * i, 1);
     asm volatile("fence.mbarrier_init.release.cluster;");
-#pragma unroll 1
-    for (int i = OFFSETS - 1; i >= 0; i--)  // in the order in which steps come
-      copy_there(weights + i * STEP_WORDS, mine + (long long)i * STEP_WORDS, STEP_WORDS * 4, barriers + 8 * i);
   }
-  __syncthreads();
+  meet_cluster();
+  if (threadIdx.x == 0)
+#pragma unroll 1
+    for (int i = OFFSETS - 1; i >= 0; i--) {  // in the order in which steps come
+      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barriers + 8 * i), "r"(STEP_WORDS * 4) : "memory");
+      if (i % CLUSTER == (int)cluster_rank())
+        copy_to_all(
+            shared_address(weights + i * STEP_WORDS), mine + (long long)i * STEP_WORDS, STEP_WORDS * 4, barriers + 8 * i);
+    }
   const int n = min(*count, capacity), tiles = (n + ROWS - 1) / ROWS;
   const int group = threadIdx.x >> 7, lane = threadIdx.x & 31, own = (threadIdx.x >> 5 & 3) * 16 + (lane >> 2);
   // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.

@@ -89,6 +89,7 @@ class Convolution:
     in_channels: int
     out_channels: int
     device: int
+    cluster: int
 
     def packed(
         self,
@@ -141,6 +142,7 @@ class Convolution:
         columns = self.out_channels // self.tile
         most = -(-capacity // self.tile_rows)
         grid = min(most, max(1, multiprocessors(self.device) * self.resident // columns))
+        grid = -(-grid // self.cluster) * self.cluster
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
             order, tiles, count, capacity, bias, residual, int(relu), out, device=self.device,
@@ -206,7 +208,7 @@ def _is_hopper(device: int) -> bool:
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
     tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
-    dealt: bool = False,
+    dealt: bool = False, cluster: int = 1,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets;
     float32 is multiplied as TF32, by `conv.cu` alone.
@@ -243,13 +245,15 @@ def convolution(
         stages = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
         defines |= dict(GROUPS_OF_WARPS=warps // 4, STAGES=stages)
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
+    if cluster > 1:
+        defines |= dict(CLUSTER=cluster)
     exact = source in (CONV_SM90, CONV_RESIDENT)
     return Convolution(
         convolve=Kernel(source, "convolve", "PPPiPPPPiPPiP", defines, shared, exact=exact),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * packed_words,
-        in_channels=in_channels, out_channels=out_channels, device=device,
+        in_channels=in_channels, out_channels=out_channels, device=device, cluster=cluster,
     )  # fmt: skip
 
 
