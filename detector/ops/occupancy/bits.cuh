@@ -7,12 +7,7 @@ __device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b 
 #define LINE 32    // words
 #define SPAN 1024  // words
 
-// Sets bits of a word, and tells that its line holds some. Neither waits for an answer.
+// Sets bits of a word; who sets the first tells that its line holds some, for thousands would else tell the same.
 __device__ __forceinline__ void set_bits(u32* words, u8* lines, long long word, u32 bits) {
-#if FIRST
-  if (atomicOr(&words[word], bits) == 0) lines[word >> 5] = 1;
-#else
-  atomicOr(&words[word], bits);
-  lines[word >> 5] = 1;
-#endif
+  if (atomicOr(&words[word], bits) == 0) lines[word / LINE] = 1;
 }

@@ -22,7 +22,7 @@ from detector.ops.occupancy.tables import ConvTable, fill_table
 
 INDEX = Path(__file__).with_name("index.cu")
 SPAN, LINES_PER_SPAN = 1024, 32  # words and lines
-SPANS_PER_BLOCK = 8  # of the scan
+SPANS_PER_BLOCK = 4  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
 
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")

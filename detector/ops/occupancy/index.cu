@@ -145,9 +145,7 @@ extern "C" __global__ void mark_neighbours(
 // or TOTAL, zero at the start.
 
 #define SCAN_WARPS 8
-#ifndef SCAN_SPANS
-#define SCAN_SPANS 8  // of a block
-#endif
+#define SCAN_SPANS 4  // of a block
 #define HELD (SCAN_SPANS * 32 / SCAN_WARPS)  // lines of a warp
 #define AT_ONCE 8     // of them, whose rows are counted together
 #define LOOK 4        // blocks that a thread looks at in one turn
@@ -204,7 +202,7 @@ __device__ __forceinline__ Place place_of(int word, int Z, int Y, int W) {
 }
 
 // totals: [set bits, words that hold any]. tile_words[t]: where in the list the word of row 32 * t is.
-extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, SCAN_SPANS > 4 ? 3 : 4) scan(
+extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     const u32* words, const u8* lines, int spans, u64* state, int* rank, int* listed, int listed_capacity,
     int* tile_words, int tiles, int* totals) {
   __shared__ u64 sums[SCAN_WARPS];

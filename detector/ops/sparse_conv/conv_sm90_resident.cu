@@ -2,8 +2,7 @@
 // `wgmma`'s, which take no issue slots while they run. A warpgroup computes 64 output rows at a time.
 //
 // Features go from global memory straight to the registers in which `wgmma` wants them: the channels' order in
-// the inner product is free, so every thread reads 16 adjacent bytes of two rows; what is missing is read from a
-// line of zeros. The steps of a warpgroup's tiles form one stream, in which rows of the table are asked for
+// the inner product is free, so every thread reads 16 adjacent bytes of two rows. The steps of a warpgroup's tiles form one stream, in which rows of the table are asked for
 // 2 * DEPTH - 1 steps ahead, features DEPTH - 1 steps ahead, across the ends of tiles.
 //
 // Macros: CIN (16, 32 or 64), COUT, TILE, OFFSETS (at most 32), RESIDENT, BF16 as in `conv.cu`, and
@@ -14,42 +13,7 @@
 
 #define ROWS 64
 
-// Blocks of a cluster share what they load: each fetches some of the weights for all. CLUSTER blocks at most.
-#ifndef CLUSTER
-#define CLUSTER 1
-#endif
-#if CLUSTER > 1
-#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
-__device__ __forceinline__ u32 cluster_rank() {
-  u32 rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-__device__ __forceinline__ void meet_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-#else
-#define IN_CLUSTERS
-__device__ __forceinline__ u32 cluster_rank() { return 0; }
-__device__ __forceinline__ void meet_cluster() { __syncthreads(); }
-#endif
-
-// Starts a copy into the shared memory of all blocks of the cluster, which ends a phase of their barriers.
-__device__ __forceinline__ void copy_to_all(u32 to, const u32* from, u32 bytes, u32 barrier) {
-#if CLUSTER > 1
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(to),
-      "l"(from), "r"(bytes), "r"(barrier), "h"((u16)((1 << CLUSTER) - 1))
-      : "memory");
-#else
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
-      "r"(bytes), "r"(barrier)
-      : "memory");
-#endif
-}
-
-__device__ const uint4 zeros[8] = {};
+#include "cluster.cuh"
 
 // A step: the offset in the lower 5 bits, then whether it is the last of its tile, then the tile; -1: none.
 #define OFFSET_OF(step) ((step) & 31)
@@ -121,7 +85,6 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(GROUPS_OF_WARPS * 128, 
     Stream stream{masks, list, counters, slots[group], 0, 0, n, begin, tiles, (int)gridDim.x * together};
     stream.ask();
     const char* own_bytes = own_bytes_of(features);
-    const char* own_zeros = (const char*)zeros + (lane & 3) * 16;
     Inputs in[DEPTH];
     int steps[DEPTH], asked[DEPTH];
     int2 rows[DEPTH];
@@ -143,19 +106,7 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(GROUPS_OF_WARPS * 128, 
     auto fetch = [&](int slot) {
       steps[slot] = asked[slot];
       if (steps[slot] < 0) return;
-#pragma unroll
-      for (int r = 0; r < 2; r++) {
-        const int row = r ? rows[slot].y : rows[slot].x;
-        const char* from = row >= 0 ? own_bytes + (long long)row * (CIN * 2) : own_zeros;
-#pragma unroll
-        for (int i = 0; i < max(1, KS / 2); i++) {
-          u32* v = in[slot].v[r] + 4 * i;
-          if (CIN == 16) asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "l"(from));
-          else
-            asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
-                         : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "l"(from + i * 64));
-        }
-      }
+gather(in[slot], rows[slot], own_bytes, 0);
     };
 #pragma unroll
     for (int s = 0; s < DEPTH; s++) ask(s);

@@ -101,8 +101,9 @@ def convolve(
     if tensor_cores.convolves(features.dtype, in_channels, out_channels, offsets, device):
         wide_in = tensor_cores.padded_channels(in_channels, tensor_cores.IN_CHANNELS)
         wide_out = tensor_cores.padded_channels(out_channels, tensor_cores.OUT_CHANNELS)
+        in_order = tensor_cores.gains_by_order(wide_in, offsets, rows)
         kernels = tensor_cores.best_convolution(
-            features.dtype, wide_in, wide_out, offsets, device, rows
+            features.dtype, wide_in, wide_out, offsets, device, rows, in_order=in_order
         )
         if weight.dtype not in (torch.float32, features.dtype):
             weight = weight.to(features.dtype)
@@ -111,8 +112,7 @@ def convolve(
         if bias is not None:
             bias = functional.pad(bias.float(), (0, wide_out - out_channels))
         count = _count(rows, device)
-        gains = tensor_cores.gains_by_order(wide_in, offsets, rows)
-        read = conv_table(table, count, in_order=gains)
+        read = conv_table(table, count, in_order=in_order)
         kernels(
             _widened(features, wide_in), packed, read.table, read.masks, count, rows, out,
             order=read.order, tiles=read.tiles, bias=bias,

@@ -15,7 +15,6 @@ from detector.ops.occupancy.tables import ORDERED
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
 CONV_RESIDENT = Path(__file__).with_name("conv_sm90_resident.cu")
-CONV_LEAN = Path(__file__).with_name("conv_lean.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -150,10 +149,15 @@ class Convolution:
 
 
 def best_convolution(
-    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int
-) -> Convolution:
-    """The kernels that measured fastest for about so many output rows on an H200; how they divide
-    the work changes no result beyond rounding."""
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int,
+    *, in_order: bool = False,
+) -> Convolution:  # fmt: skip
+    """The kernels that measured fastest for about so many output rows on an H100 or H200; how they
+    divide the work changes no result beyond rounding.
+
+    Args:
+        in_order: the table is, so that its tiles' work differs much.
+    """
     wide = dtype == torch.float32
     if wide:
         in_channels *= 2  # in words of 16 bits, on which the work depends
@@ -167,7 +171,7 @@ def best_convolution(
             dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
         )
     uneven = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
-    dealt = in_channels >= 16 and (rows >= DEALT_ROWS or uneven)
+    dealt = in_order or (in_channels >= 16 and (rows >= DEALT_ROWS or uneven))
     tile_rows, warps, resident = 32, 8, 1
     if tile == 16 and in_channels >= 64:
         warps = 12
@@ -184,7 +188,7 @@ def best_convolution(
     elif tile == 64 and few and (tiny or out_channels < 128):
         tile_rows, warps = 16, 12
     elif tile == 64 and out_channels < 128 and (in_channels == 32 or rows < MANY_ROWS):
-        warps = 12
+        warps = 8 if in_order and in_channels == 64 else 12
     elif wide and tile == 32 and in_channels == 64:
         warps = 16
     return convolution(
@@ -194,9 +198,10 @@ def best_convolution(
 
 
 def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
-    """Whether a convolution saves more time by a table in order (`detector.ops.occupancy.tables`)
-    than making it takes."""
-    return offsets in ORDERED and in_channels >= 64 and rows >= MANY_ROWS
+    """Whether convolutions of about so many output rows save more time by a table in order
+    (`detector.ops.occupancy.tables`) than making it takes."""
+    least = 140_000 if in_channels < 64 else 40_000
+    return offsets in ORDERED and in_channels >= 32 and rows >= least
 
 
 @functools.cache
@@ -231,7 +236,7 @@ def convolution(
         DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
     packed_words = weight_bytes // 4
-    if source in (CONV, CONV_LEAN):
+    if source == CONV:
         defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), TF32=int(wide))
         shared = weight_bytes + steps * BARRIER_BYTES
         packed_words += 2  # counters
@@ -245,7 +250,7 @@ def convolution(
         stages = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
         defines |= dict(GROUPS_OF_WARPS=warps // 4, STAGES=stages)
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
-    if cluster > 1:
+    if source != CONV_SM90:
         defines |= dict(CLUSTER=cluster)
     exact = source in (CONV_SM90, CONV_RESIDENT)
     return Convolution(

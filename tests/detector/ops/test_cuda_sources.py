@@ -13,7 +13,7 @@ from detector.ops import cuda_runtime
 from detector.ops.cuda_runtime import compile_source
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
-CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0)
+CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0, CLUSTER=1)
 FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
@@ -29,8 +29,6 @@ SOURCES = [
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16, DEALT=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=256, TILE=16, TF32=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=8, TILE=32, TF32=1)),
-    ("ops/sparse_conv/conv_lean.cu", dict(CONV, CIN=64, TILE=32)),
-    ("ops/sparse_conv/conv_lean.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
     (
         "ops/sparse_conv/weight_gradient.cu",
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
@@ -43,12 +41,13 @@ SOURCES = [
 ]
 
 
-HOPPER = dict(COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0)
+HOPPER = dict(COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0, CLUSTER=1)
 SOURCES_SM90 = [
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, COUT=128, TILE=128)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64, TILE=32, BF16=1)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=4, COUT=16, TILE=16, OFFSETS=125)),
     ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=64, TILE=64)),
+    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=64, CLUSTER=2)),
     ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=16, TILE=32, BF16=1)),
 ]
 

@@ -9,7 +9,7 @@ from detector.ops.occupancy.shapes import convolved_shape
 from tests.oracles.cuda_on_cpu import CpuKernels
 from tests.oracles.sparse_scenes import random_coordinates
 
-SPAN, SPANS_PER_BLOCK = 1024, 8
+SPAN, SPANS_PER_BLOCK = 1024, 4
 STEP = ((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1))
 
 

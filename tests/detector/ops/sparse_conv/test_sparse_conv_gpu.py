@@ -203,8 +203,8 @@ def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
 
 
 @pytest.mark.parametrize(("source", "tile_rows", "warps", "depth", "cluster"), [
-    ("CONV", 16, 12, 2, 1), ("CONV", 32, 8, 2, 1), ("CONV_LEAN", 32, 8, 2, 1),
-    ("CONV_LEAN", 16, 12, 3, 2), ("CONV_SM90", 128, 8, 2, 1), ("CONV_RESIDENT", 64, 12, 2, 1),
+    ("CONV", 16, 12, 2, 1), ("CONV", 32, 8, 2, 1), ("CONV", 32, 8, 2, 2),
+    ("CONV", 16, 12, 3, 2), ("CONV_SM90", 128, 8, 2, 1), ("CONV_RESIDENT", 64, 12, 2, 1),
     ("CONV_RESIDENT", 64, 8, 3, 1), ("CONV_RESIDENT", 64, 16, 2, 2),
 ])  # fmt: skip
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
