@@ -93,8 +93,9 @@ def run_levels(
 def native_features(
     encoder: nn.Module, shape, batch_size: int, coordinates: Tensor, features: Tensor
 ) -> Tensor:
-    """The result's features, module by module."""
-    return run_levels(encoder, coordinates, features, shape, batch_size)[-1].features
+    """The result's features, as a detector's training gets them."""
+    x = SparseTensor(features, coordinates, shape, batch_size)
+    return encoder.voxels(x)[0].features
 
 
 def eager_result(encoder: nn.Module, voxels: Voxels, shape, batch_size: int) -> Voxels:

@@ -26,6 +26,8 @@ import torch
 from detector.errors import InputError
 
 Define = int | str
+Memory = torch.Tensor | int | None
+"""What may be given for a pointer: a tensor, an address, or None, a null pointer."""
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -43,7 +45,7 @@ class Kernel:
         path: the source file.
         name: of the function.
         signature: one letter a parameter, as in `struct`: P a pointer, i an int, f a float.
-            Tensors may be given for P; None is a null pointer.
+            For P a tensor or an address may be given; None is a null pointer.
         defines: macros.
         shared_bytes: of dynamic shared memory.
         exact: compiled for exactly the GPU's architecture (`sm_90a`), with instructions that
@@ -140,11 +142,13 @@ class Kernel:
 
 
 def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) -> Callable:
-    """A function that writes a kernel's arguments into `buffer`, None as a null pointer. It is made
-    for the signature, since a loop over it would take as long as the rest of a launch."""
+    """A function that writes a kernel's arguments into `buffer`: of tensors their addresses, None
+    as a null pointer. It is made for the signature, since a loop over it would take as long as the
+    rest of a launch."""
     names = [f"a{position}" for position in range(len(signature))]
     values = [
-        f"0 if {name} is None else {name}.data_ptr()" if kind == "P" else name
+        f"{name} if {name}.__class__ is int else 0 if {name} is None else {name}.data_ptr()"
+        if kind == "P" else name
         for name, kind in zip(names, signature, strict=True)
     ]
     return eval(

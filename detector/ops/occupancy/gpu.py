@@ -205,10 +205,21 @@ class BitmapIndex:
     """Cells of a bounded grid, one bit each. Make one with `of_sorted` or `of_any`."""
 
     def __init__(self, bitmap: Bitmap, coordinates: Int32[Tensor, "V 4"]):
-        self.bitmap = bitmap
+        self._bitmap: Bitmap | None = bitmap
         self.shape = bitmap.shape
         self.batch_size = bitmap.batch_size
+        self.count = bitmap.count
         self.coordinates = coordinates
+
+    @property
+    def bitmap(self) -> Bitmap:
+        if self._bitmap is None:
+            self._bitmap = self.of_sorted(self.coordinates, self.shape, self.batch_size).bitmap
+        return self._bitmap
+
+    def release(self) -> None:
+        """Gives the bitmap's memory back; it is made again when asked for."""
+        self._bitmap = None
 
     @staticmethod
     def bytes_needed(shape: Triple, batch_size: int) -> int:

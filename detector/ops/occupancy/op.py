@@ -95,6 +95,20 @@ class Occupancy:
     def __len__(self) -> int:
         return self.coordinates.shape[0]
 
+    @property
+    def count(self) -> Int32[Tensor, " 1"]:
+        """The number of voxels, on the device."""
+        count = getattr(self._index, "count", None)
+        if count is None:
+            count = self.coordinates.new_full((1,), len(self))
+        return count
+
+    def release(self) -> None:
+        """Gives memory back that only making maps needs; it is taken and filled again if need
+        be."""
+        if hasattr(self._index, "release"):
+            self._index.release()
+
     def rows(self, coordinates: Int[Tensor, "N 4"]) -> Int32[Tensor, " N"]:
         """Row of each cell (b, z, y, x); -1 where it is empty or outside the grid."""
         return self._index.rows(coordinates.int().contiguous())
