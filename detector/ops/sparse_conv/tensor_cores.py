@@ -26,6 +26,7 @@ MOST_STAGES = 24
 TINY_ROWS, FEW_ROWS, MANY_ROWS, DEALT_ROWS = 10_000, 30_000, 60_000, 150_000
 
 
+@functools.cache
 def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
     """The smallest size that holds so many channels."""
     return next((size for size in sizes if size >= channels), None)
