@@ -50,7 +50,7 @@ def fuse_backbone(
     backbone.fused = fused
     if device.type != "cuda":
         return None
-    from detector.sparse.planned.training import obstacle
+    from detector.sparse.planned.chain import obstacle
 
     reasons = [obstacle(chain, dtype or torch.float32, device) for chain, _ in backbone.chains()]
     reason = next(filter(None, reasons), None) if fused else "fused_backbone is False"

@@ -13,8 +13,7 @@ gradient. A batch can therefore go backward only once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,46 +24,29 @@ from torch.nn import functional
 from detector.ops.occupancy import KernelMap, Occupancy
 from detector.ops.occupancy.gpu import tile_masks
 from detector.ops.sparse_conv import gpu, tensor_cores
-from detector.ops.sparse_norm.gpu import CHANNELS, MOST_SUMS, norm_fits, norm_kernels
-from detector.sparse.conv import SparseConv3d, SubMConv3d
-from detector.sparse.engines import current_engine
-from detector.sparse.modules import SparseBatchNorm
-from detector.sparse.planned.network import Block, chain_units
+from detector.ops.sparse_norm.gpu import MOST_SUMS, norm_kernels
+from detector.sparse.planned import chain
+from detector.sparse.planned.chain import Layer
 from detector.sparse.tensor import SparseTensor
 
 FLOAT = 4  # bytes
 HALF = 2
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution, the norm after it, and what follows."""
-
-    conv: SubMConv3d | SparseConv3d
-    norm: SparseBatchNorm
-    relu: bool
-    residual: bool
-    """What came into the layer before is added after the norm."""
-
-    @property
-    def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.conv.weight, self.norm.weight, self.norm.bias
-
-
 def train_chain(
     modules: Sequence[nn.Module], x: SparseTensor, *, release: bool = False
 ) -> SparseTensor | None:
-    """What modules one after another make of x, as one step; None where `obstacle` names a reason
-    against that, or a level has fewer than two voxels.
+    """What modules one after another make of x, as one step; None where `chain.obstacle` names a
+    reason against that, or a level has fewer than two voxels.
 
     Args:
         release: the indices' bitmaps are given back once the maps are made, before features take
             up memory. They are made again if somebody asks.
     """
     dtype = gpu.compute_dtype(x.features, next(modules[0].parameters()))
-    if obstacle(modules, dtype, x.features.device) is not None:
+    layers = chain.layers_of(modules, dtype, x.features.device)
+    if isinstance(layers, str):
         return None
-    layers = _layers(chain_units(modules))
     occupancies = [x.occupancy]
     maps = []
     for layer in layers:
@@ -80,59 +62,6 @@ def train_chain(
     parameters = [parameter for layer in layers for parameter in layer.parameters]
     features = _Chain.apply(batch, x.features.to(dtype), *parameters)
     return SparseTensor.from_occupancy(features, occupancies[-1])
-
-
-def obstacle(
-    modules: Sequence[nn.Module], dtype: torch.dtype, device: torch.device
-) -> str | None:
-    """Why modules one after another can't be trained as one step; None if they can."""
-    if device.type != "cuda":
-        return "there is no GPU"
-    if current_engine().name != "native":
-        return f"the engine is {current_engine().name}"
-    if dtype not in tensor_cores.HALVES:
-        return f"products are in {str(dtype).removeprefix('torch.')}, not in 16-bit floats"
-    try:
-        units = list(chain_units(modules))
-    except ValueError as error:
-        return str(error)
-    if not units or len(units[0]) > 1:
-        return "it does not begin with a convolution"
-    if any(_hooked(part) for module in modules for part in module.modules()):
-        return "a layer has hooks"
-    for block in (block for unit in units for block in unit):
-        conv, norm = block.conv, block.norm
-        if type(norm) is not SparseBatchNorm or conv.bias is not None:
-            what = "no norm" if norm is None else f"a {type(norm).__name__}"
-            return f"a convolution has {'a bias' if conv.bias is not None else what} after it"
-        if not norm_fits(norm):
-            return "a norm is frozen, or has no parameters or no running average"
-        if any(p.dtype != torch.float32 for p in (conv.weight, norm.weight)):
-            return "weights are not in float32"
-        if not (conv.weight.requires_grad and norm.weight.requires_grad):
-            return "some of its weights are frozen"
-        source, target = conv.weight.shape[3:]
-        offsets, index = conv.weight.shape[:3].numel(), device.index
-        if target not in CHANNELS or target not in tensor_cores.OUT_CHANNELS or not (
-            tensor_cores.fits(dtype, source, target, offsets, index)
-            and tensor_cores.fits(dtype, target, source, offsets, index)
-        ):
-            return f"a convolution of {source} to {target} channels has no such kernels"
-    return None
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks
-        or module._backward_hooks or module._backward_pre_hooks
-    )  # fmt: skip
-
-
-def _layers(units: Iterable[list[Block]]) -> list[Layer]:
-    return [
-        Layer(block.conv, block.norm, block.relu, residual=number == 1)
-        for unit in units for number, block in enumerate(unit)
-    ]  # fmt: skip
 
 
 class _Chain(torch.autograd.Function):

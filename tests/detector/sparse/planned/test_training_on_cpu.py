@@ -9,7 +9,7 @@ from torch import nn
 
 from detector.models.backbones import ResidualBlock, strided_block, subm_block
 from detector.sparse import SparseSequential, SparseTensor
-from detector.sparse.planned import training
+from detector.sparse.planned import chain, training
 from detector.training.sync_norm import synchronise_norms
 from tests.oracles.launches_on_cpu import stand_in
 from tests.oracles.sparse_scenes import random_coordinates
@@ -46,7 +46,10 @@ def scene(channels):
 @pytest.fixture
 def started(monkeypatch):
     """Kernels that run on a CPU; the names of those that did."""
-    monkeypatch.setattr(training, "obstacle", lambda *_: None)
+    layers_of = chain.layers_of
+    monkeypatch.setattr(
+        chain, "layers_of", lambda modules, dtype, _: layers_of(modules, dtype, GPU)
+    )
     monkeypatch.setattr(training.gpu, "compute_dtype", lambda *_: torch.float16)
     return stand_in(monkeypatch)
 
@@ -137,48 +140,48 @@ def test_fewer_than_two_voxels_are_left_to_the_layers(started):
 
 
 def test_there_is_no_such_step_on_a_cpu():
-    reason = training.obstacle(CHAINS["plain"](), torch.float16, torch.device("cpu"))
+    reason = chain.obstacle(CHAINS["plain"](), torch.float16, torch.device("cpu"))
     assert reason == "there is no GPU"
 
 
-def frozen_weight(chain):
-    chain[0][0].weight.requires_grad_(False)
+def frozen_weight(modules):
+    modules[0][0].weight.requires_grad_(False)
 
 
-def frozen_norm(chain):
-    chain[0][1].eval()
+def frozen_norm(modules):
+    modules[0][1].eval()
 
 
-def a_hook(chain):
-    chain[0][2].register_forward_hook(lambda *_: None)
+def a_hook(modules):
+    modules[0][2].register_forward_hook(lambda *_: None)
 
 
-def no_norm(chain):
-    del chain[0][1]
+def no_norm(modules):
+    del modules[0][1]
 
 
-def a_bias(chain):
-    chain[0][0].bias = nn.Parameter(torch.zeros(16))
+def a_bias(modules):
+    modules[0][0].bias = nn.Parameter(torch.zeros(16))
 
 
-def half_weights(chain):
-    chain[0][0].half()
+def half_weights(modules):
+    modules[0][0].half()
 
 
-def another_norm(chain):
-    synchronise_norms(chain[0])
+def another_norm(modules):
+    synchronise_norms(modules[0])
 
 
-def an_odd_width(chain):
-    chain[0] = subm_block(5, 24)
+def an_odd_width(modules):
+    modules[0] = subm_block(5, 24)
 
 
-def a_block_first(chain):
-    chain[0] = ResidualBlock(16)
+def a_block_first(modules):
+    modules[0] = ResidualBlock(16)
 
 
-def another_module(chain):
-    chain.append(SparseSequential(nn.Linear(64, 64)))
+def another_module(modules):
+    modules.append(SparseSequential(nn.Linear(64, 64)))
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -190,9 +193,9 @@ def another_module(chain):
 ])  # fmt: skip
 def test_what_stands_against_it(change, said, monkeypatch):
     stand_in(monkeypatch)
-    chain = CHAINS["plain"]()
+    modules = CHAINS["plain"]()
     if change is not None:
-        change(chain)
-    reason = training.obstacle(chain, torch.bfloat16, GPU)
+        change(modules)
+    reason = chain.obstacle(modules, torch.bfloat16, GPU)
     assert reason is None if said is None else said in reason
-    assert "float32" in training.obstacle(chain, torch.float32, GPU)
+    assert "float32" in chain.obstacle(modules, torch.float32, GPU)
