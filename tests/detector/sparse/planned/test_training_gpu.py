@@ -75,7 +75,7 @@ def test_as_layer_by_layer_over_batches_of_different_sizes(kind, dtype, chains):
     fused, apart = pair(kind)
     optimizers = [torch.optim.SGD(e.parameters(), 1e-3) for e in (fused, apart)]
     # A residual block's gradients are added before rounding, not after.
-    limit = 0 if kind is SparseEncoder8x else 3e-3 if dtype == torch.float16 else 3e-2
+    limit = 0 if kind is SparseEncoder8x else 1e-2 if dtype == torch.float16 else 8e-2
     for seed, density in enumerate([0.02, 0.002, 0.05, 0.01]):
         given = scene(seed, density)
         found, true = loss_of(fused, given, dtype), loss_of(apart, given, dtype)
@@ -114,15 +114,16 @@ def test_the_same_every_time():
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_focal_stages_stay_between_fused_chains(chains):
-    fused, apart = pair(focal_stages=(1, 2, 3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_focal_stages_stay_between_fused_chains(kind, chains):
+    fused, apart = pair(kind, focal_stages=(1, 2, 3))
     given = scene(2)
     found, true = loss_of(fused, given), loss_of(apart, given)
     assert len(chains) == 4
     assert torch.equal(found, true)
     found.backward()
     true.backward()
-    compare(fused, apart, 1e-3)
+    compare(fused, apart, 1e-2)
 
 
 @pytest.mark.parametrize(("batch_size", "empty"), [(3, (1,)), (2, (0,)), (2, (1,))])
