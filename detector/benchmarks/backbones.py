@@ -16,6 +16,7 @@ from detector.benchmarks.timing import Ceilings, Time, latency, peak_mebibytes, 
 from detector.models.backbones import ResidualSparseEncoder8x, SparseEncoder8x
 from detector.sparse import SparseConv3d, SparseTensor
 from detector.sparse.planned import GraphedEncoder, PlannedEncoder
+from detector.sparse.planned.chain import obstacle
 
 KINDS = (SparseEncoder8x, ResidualSparseEncoder8x)
 PRECISIONS = {"fp16": torch.float16, "tf32": torch.float32}
@@ -56,7 +57,7 @@ def backbone_rows(
     if not training:
         return
     ours = seeded_encoder(kind, workload).train()
-    yield row("training", "native", STEPS * floor, lambda: training_time(
+    yield row("training", trained_by(ours, dtype), STEPS * floor, lambda: training_time(
         ours, [partial(native_features, ours, shape, batch_size, *pair) for pair in voxels],
         repeats, dtype))  # fmt: skip
     for peer in peers:
@@ -159,6 +160,13 @@ def peer_forward(peer, encoder, voxels, shape, batch_size, repeats, truth, dtype
         note = difference(peer.coordinates(out), peer.features(out), *truth)
         calls = [partial(network, c, f) for c, f in given]
         return latency(calls, repeats), peak_mebibytes(calls[0]), note
+
+
+def trained_by(encoder: nn.Module, dtype: torch.dtype) -> str:
+    """Our engine, and whether its layers are one step of autograd."""
+    device = next(encoder.parameters()).device
+    fused = all(obstacle(chain, dtype, device) is None for chain, _ in encoder.chains())
+    return "native, one step" if fused else "native, modules"
 
 
 def peer_training(peer, encoder, voxels, shape, batch_size, repeats, dtype) -> Measured:
