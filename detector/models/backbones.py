@@ -152,8 +152,6 @@ class SparseEncoder(nn.Module):
     def voxels(self, x: SparseTensor) -> tuple[SparseTensor, list[FocalImportance]]:
         """The last convolution's voxels, and what each focal stage found important."""
         importances = []
-        if not self.focal:
-            x.occupancy.prepare(self._steps)
         for chain, focal in self.chains():
             x = self._run(chain, x)
             if focal is not None:
@@ -179,6 +177,8 @@ class SparseEncoder(nn.Module):
             trained = train_chain(chain, x, release=not self.focal)
             if trained is not None:
                 return trained
+        if not self.focal:
+            x.occupancy.prepare(self._steps)
         for module in chain:
             x = module(x)
         return x

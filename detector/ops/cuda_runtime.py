@@ -17,8 +17,8 @@ import struct
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -86,6 +86,8 @@ class Kernel:
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
+        if _only_loaded:
+            return
         # Nobody else runs between filling the buffers and the launch: `PyDLL` holds the GIL.
         self._pack(*arguments)
         status = self._start(function, grid, threads, device)
@@ -139,6 +141,20 @@ class Kernel:
             )
             found[name] = value.value
         return found
+
+
+_only_loaded = False
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Kernels that are started meanwhile are only loaded, which can't be done during a capture."""
+    global _only_loaded
+    _only_loaded = True
+    try:
+        yield
+    finally:
+        _only_loaded = False
 
 
 def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) -> Callable:

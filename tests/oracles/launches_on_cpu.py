@@ -36,6 +36,11 @@ def at(memory, dtype, *shape):
     return np.frombuffer((ctypes.c_char * count).from_address(address), dtype).reshape(shape)
 
 
+def rows_of(rows, count):
+    """How many hold anything."""
+    return rows if count is None else min(int(at(count, np.int32, 1)[0]), rows)
+
+
 def pack(defines, given, is_float32, turned, flipped, scale, source, target, packed):
     offsets, wide = defines["OFFSETS"], (defines["CIN"], defines["COUT"])
     shape = (offsets, target, source) if turned else (offsets, source, target)
@@ -50,7 +55,7 @@ def pack(defines, given, is_float32, turned, flipped, scale, source, target, pac
 def convolve(defines, features, packed, table, pitch, masks, count, capacity, bias, residual, relu,
              out):  # fmt: skip
     offsets, source, target = (defines[name] for name in ("OFFSETS", "CIN", "COUT"))
-    rows = min(int(at(count, np.int32, 1)[0]), capacity)
+    rows = rows_of(capacity, count)
     tables = at(table, np.int32, (offsets - 1) * pitch + rows)
     tables = [tables[k * pitch : k * pitch + rows] for k in range(offsets)]
     most = max(int(t.max(initial=-1)) for t in tables) + 1
@@ -67,7 +72,7 @@ def convolve(defines, features, packed, table, pitch, masks, count, capacity, bi
 def weight_gradient(defines, features, out_gradient, table, pitch, count, capacity, offsets,
                     slices, heavy, heavy_slices, partial):  # fmt: skip
     source, target = defines["CIN"], defines["COUT"]
-    rows = min(int(at(count, np.int32, 1)[0]), capacity)
+    rows = rows_of(capacity, count)
     tables = at(table, np.int32, (offsets - 1) * pitch + rows)
     gradient = at(out_gradient, np.float16, rows, target).astype(np.float32)
     total = at(partial, np.float32, max(slices, heavy_slices), offsets, source, target)
@@ -84,13 +89,13 @@ def reduce(defines, partial, slices, heavy, heavy_slices, offsets, source, gradi
     at(gradient, np.float32, offsets, source, target)[:] = total[:, :source]
 
 
-def sum_rows(defines, x, rows, partial):
+def sum_rows(defines, x, rows, count, partial):
     at(partial, np.float32, 2 * defines["CHANNELS"])[:] = 1
 
 
-def normalize(defines, x, partial, parts, rows, weight, bias, eps, momentum, running_mean,
-              running_variance, batches, residual, statistics, y):  # fmt: skip
-    channels = defines["CHANNELS"]
+def normalize(defines, x, partial, parts, rows, count, weight, bias, eps, momentum,
+              running_mean, running_variance, batches, residual, statistics, y):  # fmt: skip
+    channels, rows = defines["CHANNELS"], rows_of(rows, count)
     values = at(x, np.float16, rows, channels).astype(np.float64)
     mean, variance = values.mean(0), values.var(0)
     inverse = 1 / np.sqrt(variance + eps)
@@ -107,13 +112,13 @@ def normalize(defines, x, partial, parts, rows, weight, bias, eps, momentum, run
     at(y, np.float16, rows, channels)[:] = np.maximum(made, 0) if defines["RELU"] else made
 
 
-def sum_gradients(defines, gradient, x, y, rows, statistics, partial):
+def sum_gradients(defines, gradient, x, y, rows, count, statistics, partial):
     at(partial, np.float32, 2 * defines["CHANNELS"])[:] = 1
 
 
-def input_gradient(defines, gradient, x, y, partial, parts, rows, weight, statistics, parameters,
-                   residual_gradient, x_gradient):  # fmt: skip
-    channels = defines["CHANNELS"]
+def input_gradient(defines, gradient, x, y, partial, parts, rows, count, weight, statistics,
+                   parameters, residual_gradient, x_gradient):  # fmt: skip
+    channels, rows = defines["CHANNELS"], rows_of(rows, count)
     mean, inverse, scale, shift = at(statistics, np.float32, 4, channels).astype(np.float64)
     values = at(x, np.float16, rows, channels).astype(np.float64)
     arriving = at(gradient, np.float16, rows, channels).astype(np.float64)
@@ -131,6 +136,16 @@ def input_gradient(defines, gradient, x, y, partial, parts, rows, weight, statis
     )  # fmt: skip
 
 
+def transpose_table(defines, table, pitch, columns, count, turned, turned_pitch):
+    offsets = len(table)
+    columns = rows_of(columns, count)
+    tables = at(table, np.int32, (offsets - 1) * pitch + columns)
+    to = at(turned, np.int32, (offsets - 1) * turned_pitch + turned.shape[1])
+    for k in range(offsets):
+        seen = tables[k * pitch : k * pitch + columns]
+        to[k * turned_pitch + seen[seen >= 0]] = np.flatnonzero(seen >= 0)
+
+
 def mask_table(defines, *arguments):
     """Which offsets a tile uses: a shortcut that these kernels don't take."""
 
@@ -139,6 +154,6 @@ KERNELS = {
     one.__name__: one
     for one in (
         pack, convolve, weight_gradient, reduce, sum_rows, normalize, sum_gradients,
-        input_gradient, mask_table,
+        input_gradient, transpose_table, mask_table,
     )
 }  # fmt: skip

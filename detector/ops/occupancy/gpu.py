@@ -35,7 +35,7 @@ _scan = Kernel(INDEX, "scan", "PPiPPPiPPiiii")
 _emit = Kernel(INDEX, "emit", "PPPPiPiiii")
 _clear = Kernel(INDEX, "clear", "PPiPi")
 _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
-_transpose_table = Kernel(TABLES, "transpose_table", "PiiPi")
+_transpose_table = Kernel(TABLES, "transpose_table", "PiiPPi")
 _mask_table = Kernel(TABLES, "mask_table", "PiiiPi")
 
 
@@ -358,22 +358,36 @@ def tile_masks(table: Int32[Tensor, "K N"]) -> Int32[Tensor, "tiles words"]:
     masks = getattr(table, "tile_masks", None)
     if masks is None:
         masks = new_table(len(table), table.shape[1], table.device)[1]
-        if table.shape[1]:
-            _mask_table(
-                (blocks(table.shape[1]),), THREADS, table, table.stride(0), table.shape[1],
-                len(table), masks, masks.shape[1], device=table.get_device(),
-            )  # fmt: skip
+        _fill_masks(table, masks)
         table.tile_masks = masks
     return masks
 
 
 def transpose_table(table: Int32[Tensor, "K V_out"], rows_in: int) -> Int32[Tensor, "K V_in"]:
     """The table from input rows to output rows."""
-    turned = new_table(len(table), rows_in, table.device)[0]
+    turned, masks = new_table(len(table), rows_in, table.device)
+    fill_transposed(table, None, turned, masks)
+    turned.tile_masks = masks
+    return turned
+
+
+def fill_transposed(
+    table: Int32[Tensor, "K V_out"], count: Tensor | None, turned: Int32[Tensor, "K V_in"],
+    masks: Int32[Tensor, "tiles words"],
+) -> None:  # fmt: skip
+    """The table from input rows to output rows, of the first `count` of these, and its masks."""
     turned.fill_(-1)
     if table.shape[1]:
         _transpose_table(
             (blocks(table.shape[1]), len(table)), THREADS, table, table.stride(0),
-            table.shape[1], turned, turned.stride(0), device=table.get_device(),
+            table.shape[1], count, turned, turned.stride(0), device=table.get_device(),
         )  # fmt: skip
-    return turned
+    _fill_masks(turned, masks)
+
+
+def _fill_masks(table: Int32[Tensor, "K N"], masks: Int32[Tensor, "tiles words"]) -> None:
+    if table.shape[1]:
+        _mask_table(
+            (blocks(table.shape[1]),), THREADS, table, table.stride(0), table.shape[1],
+            len(table), masks, masks.shape[1], device=table.get_device(),
+        )  # fmt: skip

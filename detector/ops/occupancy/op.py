@@ -183,6 +183,34 @@ class Occupancy:
             fine._downsampled[key] = coarse, KernelMap(table, len(fine), key[0])
             fine = coarse
 
+    def windows(self, steps: Sequence[tuple[Triple, Triple, Triple, Triple]]) -> list[Occupancy]:
+        """The indices of strided convolutions one after another, as `prepare` makes them; maps are
+        made when `map_by` asks."""
+        if not hasattr(self._index, "windows_chain"):
+            made, fine = [], self
+            for step in steps:
+                fine = Occupancy(fine._index.windows(*step))
+                made.append(fine)
+            return made
+        return [Occupancy(index) for index in self._index.windows_chain(steps)] if steps else []
+
+    def map_by(
+        self, coarse: Occupancy, step: tuple[Triple, Triple, Triple, Triple]
+    ) -> KernelMap:
+        """The map of a strided convolution from these voxels to those that `windows` made."""
+        table = self._index.table(coarse.coordinates, *step)
+        return KernelMap(table, len(self), step[0])
+
+    @property
+    def has_bitmap(self) -> bool:
+        """Whether the index is a bitmap on a GPU."""
+        return hasattr(self._index, "release")
+
+    @property
+    def bitmap(self):
+        """The bitmap of an index that has one."""
+        return self._index.bitmap
+
     def map_to(self, coarse: Occupancy, kernel_size: int | Sequence[int]) -> KernelMap:
         """The map by which `downsample` made `coarse` from this index.
 

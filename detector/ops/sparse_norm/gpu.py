@@ -42,10 +42,10 @@ class NormKernels:
         )  # fmt: skip
         self.channels, self.relu, self.residual = channels, relu, residual
         self._together = THREADS * PIECE // channels
-        self._sum_rows = Kernel(SOURCE, "sum_rows", "PiP", defines)
-        self._normalize = Kernel(SOURCE, "normalize", "PPiiPPffPPPPPP", defines)
-        self._sum_gradients = Kernel(SOURCE, "sum_gradients", "PPPiPP", defines)
-        self._input_gradient = Kernel(SOURCE, "input_gradient", "PPPPiiPPPPP", defines)
+        self._sum_rows = Kernel(SOURCE, "sum_rows", "PiPP", defines)
+        self._normalize = Kernel(SOURCE, "normalize", "PPiiPPPffPPPPPP", defines)
+        self._sum_gradients = Kernel(SOURCE, "sum_gradients", "PPPiPPP", defines)
+        self._input_gradient = Kernel(SOURCE, "input_gradient", "PPPPiiPPPPPP", defines)
 
     def _blocks(self, rows: int) -> tuple[int, int]:
         """Of the first and the second launch."""
@@ -86,29 +86,29 @@ class NormKernels:
 
     def start_forward(
         self, x: Memory, rows: int, norm: nn.BatchNorm1d, residual: Memory, partial: Memory,
-        statistics: Memory, y: Memory, *, device: int,
+        statistics: Memory, y: Memory, *, device: int, count: Memory = None,
     ) -> None:  # fmt: skip
-        """`forward` into memory that is given."""
+        """`forward` into memory that is given; of `rows`, the first `count` hold anything."""
         parts, blocks = self._blocks(rows)
-        self._sum_rows((parts,), THREADS, x, rows, partial, device=device)
+        self._sum_rows((parts,), THREADS, x, rows, count, partial, device=device)
         self._normalize(
-            (blocks,), THREADS, x, partial, parts, rows, norm.weight, norm.bias, norm.eps,
-            norm.momentum, norm.running_mean, norm.running_var, norm.num_batches_tracked, residual,
-            statistics, y, device=device,
+            (blocks,), THREADS, x, partial, parts, rows, count, norm.weight, norm.bias,
+            norm.eps, norm.momentum, norm.running_mean, norm.running_var,
+            norm.num_batches_tracked, residual, statistics, y, device=device,
         )  # fmt: skip
 
     def start_backward(
         self, gradient: Memory, x: Memory, y: Memory, rows: int, weight: Tensor,
         statistics: Memory, partial: Memory, parameters: Memory, residual_gradient: Memory,
-        x_gradient: Memory, *, device: int,
+        x_gradient: Memory, *, device: int, count: Memory = None,
     ) -> None:  # fmt: skip
         """`backward` into memory that is given; `x_gradient` may be x's own, `residual_gradient`
         that of `gradient`."""
         parts, blocks = self._blocks(rows)
         self._sum_gradients(
-            (parts,), THREADS, gradient, x, y, rows, statistics, partial, device=device
+            (parts,), THREADS, gradient, x, y, rows, count, statistics, partial, device=device
         )
         self._input_gradient(
-            (blocks,), THREADS, gradient, x, y, partial, parts, rows, weight, statistics,
-            parameters, residual_gradient, x_gradient, device=device,
+            (blocks,), THREADS, gradient, x, y, partial, parts, rows, count, weight,
+            statistics, parameters, residual_gradient, x_gradient, device=device,
         )  # fmt: skip

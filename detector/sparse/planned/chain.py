@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from detector.ops.occupancy.shapes import Triple
 from detector.ops.sparse_conv import tensor_cores
 from detector.ops.sparse_norm.gpu import CHANNELS, norm_fits
 from detector.sparse.conv import SparseConv3d, SubMConv3d
@@ -29,6 +30,47 @@ class Layer:
     @property
     def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.conv.weight, self.norm.weight, self.norm.bias
+
+    @property
+    def step(self) -> tuple[Triple, Triple, Triple, Triple] | None:
+        """Of a strided convolution its kernel size, stride, padding and dilation."""
+        conv = self.conv
+        if isinstance(conv, SubMConv3d):
+            return None
+        return conv.kernel_size, conv.stride, conv.padding, conv.dilation
+
+    @property
+    def fixed(self) -> tuple:
+        """What launches of this layer hold on to: addresses and numbers."""
+        norm = self.norm
+        memory = *self.parameters, norm.running_mean, norm.running_var, norm.num_batches_tracked
+        return (
+            *(tensor.data_ptr() for tensor in memory), norm.eps, norm.momentum, self.relu,
+            self.residual, self.conv.kernel_size, self.step or self.conv.dilation,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a captured chain is made for, beside the numbers of voxels."""
+
+    dtype: torch.dtype
+    """That is computed in."""
+    given: torch.dtype
+    """Of the features."""
+    in_channels: int
+    device: int
+    wants_gradient: bool
+    """Of the features."""
+    chain: tuple
+    """What its launches hold on to: addresses and numbers."""
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer], features: Tensor, dtype: torch.dtype) -> Shape:
+        return cls(
+            dtype, features.dtype, features.shape[1], features.get_device(),
+            features.requires_grad, tuple(layer.fixed for layer in layers),
+        )  # fmt: skip
 
 
 def obstacle(

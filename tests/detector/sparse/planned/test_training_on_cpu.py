@@ -2,14 +2,16 @@
 the modules in float64."""
 
 import copy
+import itertools
 
 import pytest
 import torch
 from torch import nn
 
 from detector.models.backbones import ResidualBlock, strided_block, subm_block
+from detector.ops.occupancy import Occupancy
 from detector.sparse import SparseSequential, SparseTensor
-from detector.sparse.planned import chain, training
+from detector.sparse.planned import captured, chain, training
 from detector.training.sync_norm import synchronise_norms
 from tests.oracles.launches_on_cpu import stand_in
 from tests.oracles.sparse_scenes import random_coordinates
@@ -37,8 +39,8 @@ CHAINS = {
 }
 
 
-def scene(channels):
-    coordinates = random_coordinates(SHAPE, BATCH, 0.08, 0)
+def scene(channels, density=0.08, seed=0):
+    coordinates = random_coordinates(SHAPE, BATCH, density, seed)
     torch.manual_seed(1)
     return SparseTensor(torch.randn(len(coordinates), channels), coordinates, SHAPE, BATCH)
 
@@ -52,6 +54,38 @@ def started(monkeypatch):
     )
     monkeypatch.setattr(training.gpu, "compute_dtype", lambda *_: torch.float16)
     return stand_in(monkeypatch)
+
+
+@pytest.fixture
+def graphs(started, monkeypatch):
+    """Chains as captured, whose graphs do their work anew each time, on stale numbers wherever a
+    batch has none of its own; the capacities of each that was made."""
+
+    def fill(self, levels):
+        finer, coarser = levels[self.finer], levels[self.coarser]
+        size = self.kernel_map.kernel_size
+        step = size, self.stride, self.padding, self.dilation
+        if self.finer == self.coarser:
+            table = finer.neighbours(size, self.dilation).table
+        else:
+            table = finer.map_by(coarser, step).table
+        self.kernel_map.table[:, len(coarser) :] = 10**9
+        self.kernel_map.table[:, : len(coarser)] = table
+
+    made = []
+    whole = captured.CapturedChain.__init__
+
+    def init(self, *arguments):
+        whole(self, *arguments)
+        made.append(self.capacities)
+        for memory in (self.chain._held, self.chain.out, self._gradient, self.chain._made):
+            memory.fill_(torch.nan)
+
+    monkeypatch.setattr(captured.CapturedChain, "__init__", init)
+    monkeypatch.setattr(captured._Map, "fill", fill)
+    monkeypatch.setattr(captured, "capture", lambda work, device: work)
+    monkeypatch.setattr(Occupancy, "has_bitmap", True)
+    return made
 
 
 def in_one_step(modules, x, features):
@@ -98,6 +132,77 @@ def test_values_and_gradients(name, started):
             assert relative(a, b) < 2e-3
     layers = sum(hasattr(m, "kernel_size") for m in modules_of(modules))
     assert started.count("convolve") == 2 * layers
+
+
+def both_ways(name, densities, graphs):
+    """Results and gradients of batches, by graphs and launched one by one."""
+    torch.manual_seed(0)
+    modules = CHAINS[name]()
+    apart = copy.deepcopy(modules)
+    channels = next(modules[0].parameters()).shape[3]
+    in_one_step(modules, scene(channels), scene(channels).features)  # the first is launched
+    in_one_step(apart, scene(channels), scene(channels).features)
+    for seed, density in enumerate(densities):
+        x = scene(channels, density, seed)
+        found = []
+        for chain_ in (modules, apart):
+            if chain_ is apart:
+                training._CHAINS.pop(apart[0])
+            features = x.features.clone().requires_grad_(name == "up to a focal stage")
+            nn.ModuleList(chain_).zero_grad()
+            out = in_one_step(chain_, x, features)
+            slopes = torch.randn(out.shape, generator=torch.Generator().manual_seed(seed))
+            (out.float() * slopes).sum().backward()
+            gradients = [p.grad.clone() for p in nn.ModuleList(chain_).parameters()]
+            buffers = [b.clone() for b in nn.ModuleList(chain_).buffers()]
+            found.append([out, features.grad, *gradients, *buffers])
+        yield found
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_graphs_with_room_give_the_same(name, graphs):
+    for found, true in both_ways(name, [0.08, 0.02, 0.05, 0.079], graphs):
+        for a, b in zip(found, true, strict=True):
+            assert (a is None and b is None) or relative(a, b) < 1e-6
+    assert len(graphs) == 1
+
+
+def test_a_batch_with_more_voxels_is_captured_anew(graphs):
+    for found, true in both_ways("plain", [0.04, 0.08, 0.05, 0.3], graphs):
+        for a, b in zip(found, true, strict=True):
+            assert (a is None and b is None) or relative(a, b) < 1e-6
+    assert len(graphs) == 3
+    assert all(all(map(int.__le__, a, b)) for a, b in itertools.pairwise(graphs))
+
+
+def test_two_batches_under_way_do_not_share_memory(graphs):
+    modules = CHAINS["plain"]()
+    x, y = scene(5, 0.05, 1), scene(5, 0.05, 2)
+    alone = []
+    for _ in range(2):
+        for one in (x, y):
+            nn.ModuleList(modules).zero_grad()
+            in_one_step(modules, one, one.features).float().square().sum().backward()
+            alone.append([p.grad.clone() for p in nn.ModuleList(modules).parameters()])
+    nn.ModuleList(modules).zero_grad()
+    first = in_one_step(modules, x, x.features).float().square().sum()
+    second = in_one_step(modules, y, y.features).float().square().sum()
+    first.backward()
+    second.backward()
+    for p, *parts in zip(nn.ModuleList(modules).parameters(), *alone[2:], strict=True):
+        assert relative(p.grad, sum(parts)) < 1e-5
+    assert len(graphs) == 1
+
+
+def test_another_memory_of_weights_is_captured_anew(graphs):
+    modules = CHAINS["one layer"]()
+    x = scene(16)
+    for _ in range(3):
+        in_one_step(modules, x, x.features).float().sum().backward()
+    assert len(graphs) == 1
+    modules[0][0].weight.data = modules[0][0].weight.data.clone()
+    in_one_step(modules, x, x.features).float().sum().backward()
+    assert len(graphs) == 2
 
 
 def test_gradients_add_up_over_batches(started):
