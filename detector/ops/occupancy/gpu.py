@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int32
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
+from detector.ops.occupancy import lent
 from detector.ops.occupancy.shapes import Triple, shapes_along
 
 INDEX = Path(__file__).with_name("index.cu")
@@ -60,9 +61,7 @@ class Bits:
         spans = [max(1, -(-words_of(shape, batch_size) // SPAN)) for shape in shapes]
         states = [2 * blocks(count, SPANS_PER_BLOCK) for count in spans]
         total = sum(spans)
-        memory = torch.zeros(
-            total * SPAN + total + total % 2 + sum(states), dtype=torch.int32, device=device
-        )
+        memory = lent.zeros(total * SPAN + total + total % 2 + sum(states), device)
         self.words = memory[: total * SPAN]
         self.summary = memory[total * SPAN :][:total]
         self.state = memory[-sum(states) :]
@@ -104,7 +103,7 @@ class Bitmap:
         if bits is None:
             bits = Bits([shape], batch_size, device).parts[0]
         self.words, self.summary, self.state = bits
-        self.rank = torch.empty(len(self.words), dtype=torch.int32, device=device)
+        self.rank = lent.empty(len(self.words), device)
         self.listed = torch.empty(
             max(1, min(most_rows, words_of(shape, batch_size))), dtype=torch.int32, device=device
         )
@@ -250,13 +249,16 @@ class BitmapIndex:
     ) -> tuple[BitmapIndex, bool, bool]:
         """As `of_any`, and whether a row lies outside, and whether the rows are in order and
         distinct; with one wait for all."""
-        bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
+        with lent.borrowing() as loan:
+            bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
         facts = torch.zeros(2, dtype=torch.int32, device=coordinates.device)
         bitmap.mark(coordinates, None, facts[:1], facts[1:])
         emitted = coordinates.new_empty(len(coordinates), 4)
         bitmap.scan(emitted)
         rows, outside, unsorted = torch.cat([bitmap.count, facts]).tolist()
-        return cls(bitmap, emitted[:rows]), bool(outside), not unsorted
+        index = cls(bitmap, emitted[:rows])
+        loan.to(index)
+        return index, bool(outside), not unsorted
 
     @classmethod
     def _finished(cls, bitmap: Bitmap, most_rows: int) -> BitmapIndex:

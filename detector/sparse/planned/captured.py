@@ -17,6 +17,7 @@ from torch import Tensor
 from detector.ops.cuda_runtime import loading
 from detector.ops.occupancy import KernelMap, Occupancy
 from detector.ops.occupancy.gpu import new_table
+from detector.ops.occupancy.lent import Lender
 from detector.ops.occupancy.shapes import Triple
 from detector.sparse.planned.chain import Layer, Shape
 from detector.sparse.planned.chain_pass import ChainPass
@@ -50,9 +51,12 @@ class CapturedChain:
 
     Args:
         rows: of each level, in the largest batch.
+        lends: between steps, what holds features holds the bitmaps of the indices that come in.
     """
 
-    def __init__(self, layers: Sequence[Layer], rows: Sequence[int], shape: Shape):
+    def __init__(
+        self, layers: Sequence[Layer], rows: Sequence[int], shape: Shape, *, lends: bool = False
+    ):
         self.layers, self.rows, self.shape = layers, rows, shape
         self._user: weakref.ref | None = None
         self.capacities = [-(-int(ROOM * count) // 32) * 32 for count in rows]
@@ -65,6 +69,7 @@ class CapturedChain:
         self.chain = ChainPass(layers, maps, counts, shape, device)
         self.chain.make_room()
         self._gradient = torch.zeros_like(self.chain.out)
+        self._lender = Lender(self.chain.held) if lends else None
         self._forward = capture(self.chain.forward, device)
         self._backward = capture(lambda: self.chain.backward(self._gradient), device)
 
@@ -106,7 +111,7 @@ class CapturedChain:
     @property
     def busy(self) -> bool:
         """Whether a batch has gone forward and may yet go backward."""
-        user = self._user and self._user()
+        user = None if self._user is None else self._user()
         return user is not None and not user.done
 
     def step(self, levels: Sequence[Occupancy]) -> CapturedStep:
@@ -121,8 +126,15 @@ class CapturedChain:
         self._user = weakref.ref(step)
         return step
 
+    def idle(self) -> None:
+        """Nobody needs the features any more."""
+        if self._lender is not None:
+            self._lender.open = True
+
     def forward(self, features: Tensor, rows: int) -> Tensor:
         """The last level's `rows`."""
+        if self._lender is not None:
+            self._lender.reclaim()
         self.chain.features[: len(features), : features.shape[1]].copy_(features)
         self._forward()
         return self.chain.out[:rows].clone()
@@ -130,6 +142,7 @@ class CapturedChain:
     def backward(self, gradient: Tensor, rows_in: int) -> tuple[Tensor | None, Tensor]:
         self._gradient[: len(gradient)].copy_(gradient)
         self._backward()
+        self.idle()
         feature_gradient = self.chain.feature_gradient
         if feature_gradient is not None:
             feature_gradient = feature_gradient[:rows_in].to(self.shape.given, copy=True)
@@ -142,6 +155,10 @@ class CapturedStep:
     def __init__(self, captured: CapturedChain, rows: Sequence[int]):
         self.captured, self.rows, self.layers = captured, rows, captured.layers
         self.done = False
+
+    def __del__(self):
+        if not self.done:
+            self.captured.idle()
 
     def forward(self, features: Tensor) -> Tensor:
         return self.captured.forward(features, self.rows[-1])

@@ -61,9 +61,9 @@ class ChainPass:
             maps[-1].rows_out, layers[-1].conv.out_channels, dtype=dtype, device=device
         )
         # Of each layer its convolution's and its norm's output; the last norm's is the result.
-        self._held = torch.empty(2 * sum(sizes) - sizes[-1], dtype=dtype, device=device)
+        self.held = torch.empty(2 * sum(sizes) - sizes[-1], dtype=dtype, device=device)
         self.convolved, self.inputs = [], [self.features.data_ptr()]
-        address = self._held.data_ptr()
+        address = self.held.data_ptr()
         for size in sizes:
             self.convolved.append(address)
             self.inputs.append(address + size * HALF)

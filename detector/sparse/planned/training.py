@@ -45,7 +45,7 @@ def train_chain(
     if any(len(level) < 2 for level in levels):
         return None
     shape = Shape.of(layers, x.features, dtype)
-    step: Step | None = _captured(modules[0], layers, levels, shape)
+    step: Step | None = _captured(modules[0], layers, levels, shape, release)
     if step is None:
         step = _Launched(layers, levels, shape)
     if release:
@@ -137,7 +137,8 @@ _CHAINS: WeakKeyDictionary[nn.Module, CapturedChain | None] = WeakKeyDictionary(
 
 
 def _captured(
-    first: nn.Module, layers: Sequence[Layer], levels: Sequence[Occupancy], shape: Shape
+    first: nn.Module, layers: Sequence[Layer], levels: Sequence[Occupancy], shape: Shape,
+    release: bool,
 ) -> Step | None:
     """A step by CUDA graphs, from the second batch on; None where a batch before this one still
     wants to go backward, or an index is no bitmap."""
@@ -155,5 +156,5 @@ def _captured(
         if captured is not None and captured.shape == shape:
             most = list(map(max, rows, captured.rows))
         _CHAINS[first] = captured = None  # gives its memory back before it is taken anew
-        _CHAINS[first] = captured = CapturedChain(layers, most, shape)
+        _CHAINS[first] = captured = CapturedChain(layers, most, shape, lends=release)
     return captured.step(levels)

@@ -7,6 +7,7 @@ import torch
 from torch import distributed, nn
 
 from detector.models.backbones import ResidualSparseEncoder8x, SparseEncoder8x
+from detector.ops.occupancy import lent
 from detector.sparse import SparseBatchNorm, SparseTensor
 from detector.sparse.planned import captured, training
 from detector.training.step import fuse_backbone
@@ -39,8 +40,8 @@ def captures(monkeypatch):
     made = []
     whole = captured.CapturedChain.__init__
 
-    def init(self, *arguments):
-        whole(self, *arguments)
+    def init(self, *arguments, **options):
+        whole(self, *arguments, **options)
         made.append(self.capacities)
 
     monkeypatch.setattr(captured.CapturedChain, "__init__", init)
@@ -280,6 +281,34 @@ def test_the_bitmap_is_given_back_and_comes_again():
     assert x.occupancy._index._bitmap is None
     rows = torch.arange(len(coordinates), device="cuda", dtype=torch.int32)
     assert torch.equal(x.occupancy.rows(coordinates), rows)
+
+
+def test_bitmaps_lie_where_features_will(monkeypatch):
+    monkeypatch.setattr(lent, "LEAST", 1000)
+    fused, apart = pair()
+    for seed in range(2):
+        loss_of(fused, scene(seed)).backward()
+    held = training._CHAINS[fused.stem].chain.held
+    features, coordinates, batch_size = scene(3)
+    given = [
+        SparseTensor(features, coordinates, SHAPE, batch_size),
+        SparseTensor(features, coordinates, SHAPE, batch_size),
+    ]
+    first, end = held.data_ptr(), held.data_ptr() + 2 * held.numel()
+    inside = [first <= x.occupancy.bitmap.words.data_ptr() < end for x in given]
+    assert inside == [True, False]
+    fused.zero_grad()
+    with torch.autocast("cuda", torch.float16):
+        bev = fused(given[1]).bev
+        # Its index is made again, while features are where it was.
+        rows = torch.arange(len(coordinates), device="cuda", dtype=torch.int32)
+        assert torch.equal(given[0].occupancy.rows(coordinates), rows)
+        true = apart(given[0]).bev
+    assert torch.equal(bev, true)
+    bev.float().square().sum().backward()
+    true.float().square().sum().backward()
+    for (name, a), b in zip(fused.named_parameters(), apart.parameters(), strict=True):
+        near(a.grad, b.grad, 1e-5, name)
 
 
 class Other(SparseBatchNorm):

@@ -75,10 +75,10 @@ def graphs(started, monkeypatch):
     made = []
     whole = captured.CapturedChain.__init__
 
-    def init(self, *arguments):
-        whole(self, *arguments)
+    def init(self, *arguments, **options):
+        whole(self, *arguments, **options)
         made.append(self.capacities)
-        for memory in (self.chain._held, self.chain.out, self._gradient, self.chain._made):
+        for memory in (self.chain.held, self.chain.out, self._gradient, self.chain._made):
             memory.fill_(torch.nan)
 
     monkeypatch.setattr(captured.CapturedChain, "__init__", init)
