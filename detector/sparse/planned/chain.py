@@ -66,11 +66,43 @@ class Shape:
     """What its launches hold on to: addresses and numbers."""
 
     @classmethod
-    def of(cls, layers: Sequence[Layer], features: Tensor, dtype: torch.dtype) -> Shape:
+    def of(cls, fixed: tuple, features: Tensor, dtype: torch.dtype) -> Shape:
         return cls(
             dtype, features.dtype, features.shape[1], features.get_device(),
-            features.requires_grad, tuple(layer.fixed for layer in layers),
+            features.requires_grad, fixed,
         )  # fmt: skip
+
+
+def state_of(modules: Sequence[nn.Module]) -> list:
+    """All of the modules and their parts that `layers_of` and a captured chain depend on: while it
+    is the same, so are they. Walking through it costs a third of looking at the layers anew."""
+    state: list = []
+    left = list(modules)
+    while left:
+        module = left.pop()
+        if module is None:
+            continue
+        own = module.__dict__
+        hooked = bool(
+            own["_forward_hooks"] or own["_forward_pre_hooks"]
+            or own["_backward_hooks"] or own["_backward_pre_hooks"]
+        )  # fmt: skip
+        state += (id(module), module.__class__, own["training"], hooked)
+        parts = own["_modules"]
+        if parts:
+            left += parts.values()
+            continue
+        state += [own.get(name) for name in NUMBERS]
+        for tensor in own["_parameters"].values():
+            if tensor is not None:
+                state += (tensor.data_ptr(), tensor.requires_grad, tensor.dtype)
+        for tensor in own["_buffers"].values():
+            if tensor is not None:
+                state.append(tensor.data_ptr())
+    return state
+
+
+NUMBERS = ("eps", "momentum", "kernel_size", "stride", "padding", "dilation")
 
 
 def obstacle(

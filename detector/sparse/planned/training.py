@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from detector.ops.occupancy import KernelMap, Occupancy
 from detector.ops.sparse_conv import gpu
+from detector.sparse.engines import current_engine
 from detector.sparse.planned import chain
 from detector.sparse.planned.captured import CapturedChain
 from detector.sparse.planned.chain import Layer, Shape
@@ -38,13 +39,13 @@ def train_chain(
             up memory. They are made again if somebody asks.
     """
     dtype = gpu.compute_dtype(x.features, next(modules[0].parameters()))
-    layers = chain.layers_of(modules, dtype, x.features.device)
-    if isinstance(layers, str) or len(x) < 2:
+    layers, fixed = _layers(modules, dtype, x.features.device)
+    if layers is None or len(x) < 2:
         return None
     levels = _levels(layers, x.occupancy)
     if any(len(level) < 2 for level in levels):
         return None
-    shape = Shape.of(layers, x.features, dtype)
+    shape = Shape.of(fixed, x.features, dtype)
     step: Step | None = _captured(modules[0], layers, levels, shape, release)
     if step is None:
         step = _Launched(layers, levels, shape)
@@ -54,6 +55,22 @@ def train_chain(
     parameters = [parameter for layer in layers for parameter in layer.parameters]
     features = _Chain.apply(step, x.features, *parameters)
     return SparseTensor.from_occupancy(features, levels[-1])
+
+
+def _layers(
+    modules: Sequence[nn.Module], dtype: torch.dtype, device: torch.device
+) -> tuple[list[Layer] | None, tuple]:
+    """The layers, None if there is an obstacle, and what their launches hold on to; looked at anew
+    where anything has changed since the last batch."""
+    state = [dtype, device, current_engine().name, *chain.state_of(modules)]
+    last = _LAYERS.get(modules[0])
+    if last is not None and last[0] == state:
+        return last[1]
+    found = chain.layers_of(modules, dtype, device)
+    layers = None if isinstance(found, str) else found
+    made = layers, tuple(layer.fixed for layer in layers or ())
+    _LAYERS[modules[0]] = state, made
+    return made
 
 
 def _levels(layers: Sequence[Layer], voxels: Occupancy) -> list[Occupancy]:
@@ -132,6 +149,8 @@ class _Launched:
         return feature_gradient, flat
 
 
+_LAYERS: WeakKeyDictionary[nn.Module, tuple[list, tuple]] = WeakKeyDictionary()
+"""By a chain's first module: the state of its modules, and what `_layers` made of it."""
 _CHAINS: WeakKeyDictionary[nn.Module, CapturedChain | None] = WeakKeyDictionary()
 """By a chain's first module; None: it has had one batch."""
 

@@ -2,6 +2,7 @@
 the modules in float64."""
 
 import copy
+import gc
 import itertools
 
 import pytest
@@ -203,6 +204,32 @@ def test_another_memory_of_weights_is_captured_anew(graphs):
     modules[0][0].weight.data = modules[0][0].weight.data.clone()
     in_one_step(modules, x, x.features).float().sum().backward()
     assert len(graphs) == 2
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c[0][2].register_forward_hook(lambda *_: None), lambda c: c[0][1].eval(),
+    lambda c: c[0][0].weight.requires_grad_(False), lambda c: synchronise_norms(c[0]),
+    lambda c: c.__setitem__(1, SparseSequential(nn.Identity())),
+])  # fmt: skip
+def test_what_changes_between_batches_is_seen(change, graphs):
+    modules = CHAINS["plain"]()
+    x = scene(5)
+    for _ in range(3):
+        assert training.train_chain(modules, x) is not None
+    change(modules)
+    assert training.train_chain(modules, x) is None
+
+
+def test_a_chain_that_is_gone_leaves_nothing(graphs):
+    modules = CHAINS["plain"]()
+    for _ in range(3):
+        in_one_step(modules, scene(5), scene(5).features)
+    first = modules[0]
+    assert first in training._CHAINS and first in training._LAYERS
+    chains, layers = len(training._CHAINS), len(training._LAYERS)
+    del modules, first
+    gc.collect()
+    assert len(training._CHAINS) < chains and len(training._LAYERS) < layers
 
 
 def test_gradients_add_up_over_batches(started):
