@@ -16,6 +16,7 @@ from detector.benchmarks.backbones import (
     peer_forward,
     peer_training,
     run_levels,
+    trained_by,
     training_time,
 )
 from detector.benchmarks.floors import encoder_floor_ms
@@ -83,7 +84,7 @@ def focal_rows(
         # In training, statistics are the batch's.
         encoder = _encoder(kind, workload, options, voxels[0], batch_size, training=True)
         calls = [partial(native_features, encoder, shape, batch_size, *p) for p in voxels]
-        yield row(kind_of, "training", "native", STEPS * floor,
+        yield row(kind_of, "training", trained_by(encoder, torch.float16), STEPS * floor,
                   partial(training_time, encoder, calls, repeats))
         for peer in able:
             yield row(kind_of, "training", peer.name, STEPS * floor, partial(

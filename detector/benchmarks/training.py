@@ -15,7 +15,12 @@ from detector.config import Config, build, build_model
 from detector.records import Batch
 from detector.training.data import EpochBatches, TrainingFrames, training_batches
 from detector.training.distributed import device_of_process
-from detector.training.step import TrainableDetector, UpdateWeights, parameter_groups
+from detector.training.step import (
+    TrainableDetector,
+    UpdateWeights,
+    fuse_backbone,
+    parameter_groups,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def measure_training(config: Config, steps: int, warmup: int = 10) -> TrainingTi
         optimizer, clip_norm=config.clip_norm, accumulate=1, precision=config.precision,
         device=device,
     )  # fmt: skip
+    fuse_backbone(model.detector, config.fused_backbone, update.dtype, device)
     frames = TrainingFrames(
         build(config.train_dataset), build(config.train_transforms), config.seed,
         config.cache_frames, config.epochs,

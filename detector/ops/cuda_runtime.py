@@ -17,8 +17,8 @@ import struct
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -28,6 +28,8 @@ from detector.errors import InputError
 Define = int | str
 THREADS = 256
 """Of a block, where nothing speaks for another number."""
+Memory = torch.Tensor | int | None
+"""What may be given for a pointer: a tensor, an address, or None, a null pointer."""
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -48,7 +50,7 @@ class Kernel:
         path: the source file.
         name: of the function.
         signature: one letter a parameter, as in `struct`: P a pointer, i an int, f a float.
-            Tensors may be given for P; None is a null pointer.
+            For P a tensor or an address may be given; None is a null pointer.
         defines: macros.
         shared_bytes: of dynamic shared memory.
         exact: compiled for exactly the GPU's architecture (`sm_90a`), with instructions that
@@ -100,6 +102,8 @@ class Kernel:
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
+        if _only_loaded:
+            return
         # Nobody else runs between filling the buffers and the launch: `PyDLL` holds the GIL.
         self._pack(*arguments)
         status = self._start(function, grid, threads, device, overlap)
@@ -162,12 +166,28 @@ def blocks(items: int, threads: int = THREADS) -> int:
     return -(-items // threads)
 
 
+_only_loaded = False
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Kernels that are started meanwhile are only loaded, which can't be done during a capture."""
+    global _only_loaded
+    _only_loaded = True
+    try:
+        yield
+    finally:
+        _only_loaded = False
+
+
 def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) -> Callable:
-    """A function that writes a kernel's arguments into `buffer`, None as a null pointer. It is made
-    for the signature, since a loop over it would take as long as the rest of a launch."""
+    """A function that writes a kernel's arguments into `buffer`: of tensors their addresses, None
+    as a null pointer. It is made for the signature, since a loop over it would take as long as the
+    rest of a launch."""
     names = [f"a{position}" for position in range(len(signature))]
     values = [
-        f"0 if {name} is None else {name}.data_ptr()" if kind == "P" else name
+        f"{name} if {name}.__class__ is int else 0 if {name} is None else {name}.data_ptr()"
+        if kind == "P" else name
         for name, kind in zip(names, signature, strict=True)
     ]
     return eval(

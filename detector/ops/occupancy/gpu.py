@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int32
 from torch import Tensor
 
 from detector.ops.cuda_runtime import THREADS, Kernel, blocks
+from detector.ops.occupancy import lent
 from detector.ops.occupancy.shapes import Triple, shapes_along
 from detector.ops.occupancy.tables import ConvTable, fill_table
 
@@ -52,9 +53,7 @@ class Bits:
         spans = [max(1, -(-words_of(shape, batch_size) // SPAN)) for shape in shapes]
         states = [2 * blocks(count, SPANS_PER_BLOCK) for count in spans]
         total = sum(spans)
-        memory = torch.zeros(
-            total * (SPAN + LINES_PER_SPAN // 4) + sum(states), dtype=torch.int32, device=device
-        )
+        memory = lent.zeros(total * (SPAN + LINES_PER_SPAN // 4) + sum(states), device)
         self.words = memory[: total * SPAN]
         self.lines = memory[total * SPAN : -sum(states)].view(torch.uint8)
         self.state = memory[-sum(states) :]
@@ -101,7 +100,7 @@ class Bitmap:
         if bits is None:
             bits = Bits([shape], batch_size, device).parts[0]
         self.words, self.lines, self.state = bits
-        self.rank = torch.empty(len(self.words), dtype=torch.int32, device=device)
+        self.rank = lent.empty(len(self.words), device)
         self.listed = torch.empty(
             max(1, min(most_rows, words_of(shape, batch_size))), dtype=torch.int32, device=device
         )
@@ -201,10 +200,21 @@ class BitmapIndex:
     """Cells of a bounded grid, one bit each. Make one with `of_sorted` or `of_any`."""
 
     def __init__(self, bitmap: Bitmap, coordinates: Int32[Tensor, "V 4"]):
-        self.bitmap = bitmap
+        self._bitmap: Bitmap | None = bitmap
         self.shape = bitmap.shape
         self.batch_size = bitmap.batch_size
+        self.count = bitmap.count
         self.coordinates = coordinates
+
+    @property
+    def bitmap(self) -> Bitmap:
+        if self._bitmap is None:
+            self._bitmap = self.of_sorted(self.coordinates, self.shape, self.batch_size).bitmap
+        return self._bitmap
+
+    def release(self) -> None:
+        """Gives the bitmap's memory back; it is made again when asked for."""
+        self._bitmap = None
 
     @staticmethod
     def bytes_needed(shape: Triple, batch_size: int) -> int:
@@ -235,13 +245,16 @@ class BitmapIndex:
     ) -> tuple[BitmapIndex, bool, bool]:
         """As `of_any`, and whether a row lies outside, and whether the rows are in order and
         distinct; with one wait for all."""
-        bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
+        with lent.borrowing() as loan:
+            bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
         facts = torch.zeros(2, dtype=torch.int32, device=coordinates.device)
         bitmap.mark(coordinates, None, facts[:1], facts[1:])
         emitted = coordinates.new_empty(len(coordinates), 4)
         bitmap.scan(emitted)
         rows, outside, unsorted = torch.cat([bitmap.count, facts]).tolist()
-        return cls(bitmap, emitted[:rows]), bool(outside), not unsorted
+        index = cls(bitmap, emitted[:rows])
+        loan.to(index)
+        return index, bool(outside), not unsorted
 
     @classmethod
     def _finished(cls, bitmap: Bitmap, most_rows: int) -> BitmapIndex:

@@ -122,11 +122,12 @@ extern "C" __global__ void fill_table(
   if ((k & 31) && (o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
 }
 
-// out[k * pitch_out + table[k * pitch + o]] = o; `out` holds -1 before.
+// out[k * pitch_out + table[k * pitch + o]] = o; `out` holds -1 before. `count` may be null: all columns hold
+// anything.
 extern "C" __global__ void transpose_table(
-    const int* table, int pitch, int columns, int* out, int pitch_out) {
+    const int* table, int pitch, int columns, const int* count, int* out, int pitch_out) {
   int o = blockIdx.x * blockDim.x + threadIdx.x;
-  if (o >= columns) return;
+  if (o >= (count ? min(*count, columns) : columns)) return;
   int row = table[(long long)blockIdx.y * pitch + o];
   if (row >= 0) out[(long long)blockIdx.y * pitch_out + row] = o;
 }

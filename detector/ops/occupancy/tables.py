@@ -31,7 +31,7 @@ ORDERED = range(9, 33)
 """Numbers of offsets of tables that can be put in order; with fewer there is nothing to gain."""
 ALL_ROWS = (1 << 31) - 1
 
-_transpose_table = Kernel(TABLES, "transpose_table", "PiiPi")
+_transpose_table = Kernel(TABLES, "transpose_table", "PiiPPi")
 _mask_table = Kernel(TABLES, "mask_table", "PiiiPi")
 
 
@@ -193,11 +193,7 @@ def tile_masks(table: Int32[Tensor, "K V_out"]) -> Int32[Tensor, "tiles words"]:
     masks = getattr(table, "tile_masks", None)
     if masks is None:
         masks = ConvTable.empty(len(table), table.shape[1], table.device).masks
-        if table.shape[1]:
-            _mask_table(
-                (blocks(table.shape[1]),), THREADS, table, table.stride(0), table.shape[1],
-                len(table), masks, masks.shape[1], device=table.get_device(),
-            )  # fmt: skip
+        _fill_masks(table, masks)
         table.tile_masks = masks
     return masks
 
@@ -206,11 +202,29 @@ def transpose_table(
     table: Int32[Tensor, "K V_out"], rows_in: int
 ) -> Int32[Tensor, "K V_in"]:
     """The table from input rows to output rows."""
-    turned = ConvTable.empty(len(table), rows_in, table.device).table
+    made = ConvTable.empty(len(table), rows_in, table.device)
+    fill_transposed(table, None, made.table, made.masks)
+    made.table.tile_masks = made.masks
+    return made.table
+
+
+def fill_transposed(
+    table: Int32[Tensor, "K V_out"], count: Tensor | None, turned: Int32[Tensor, "K V_in"],
+    masks: Int32[Tensor, "tiles words"],
+) -> None:  # fmt: skip
+    """The table from input rows to output rows, of the first `count` of these, and its masks."""
     turned.fill_(-1)
     if table.shape[1]:
         _transpose_table(
             (blocks(table.shape[1]), len(table)), THREADS, table, table.stride(0),
-            table.shape[1], turned, turned.stride(0), device=table.get_device(),
+            table.shape[1], count, turned, turned.stride(0), device=table.get_device(),
         )  # fmt: skip
-    return turned
+    _fill_masks(turned, masks)
+
+
+def _fill_masks(table: Int32[Tensor, "K V_out"], masks: Int32[Tensor, "tiles words"]) -> None:
+    if table.shape[1]:
+        _mask_table(
+            (blocks(table.shape[1]),), THREADS, table, table.stride(0), table.shape[1],
+            len(table), masks, masks.shape[1], device=table.get_device(),
+        )  # fmt: skip

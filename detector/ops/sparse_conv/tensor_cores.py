@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
+from detector.ops.cuda_runtime import Kernel, Memory, multiprocessors, shared_memory_limit
 from detector.ops.occupancy.tables import ORDERED
 
 CONV = Path(__file__).with_name("conv.cu")
@@ -28,6 +28,7 @@ MOST_STAGES = 24
 TINY_ROWS, FEW_ROWS, MANY_ROWS, DEALT_ROWS = 10_000, 30_000, 60_000, 150_000
 
 
+@functools.cache
 def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
     """The smallest size that holds so many channels."""
     return next((size for size in sizes if size >= channels), None)
@@ -107,30 +108,39 @@ class Convolution:
             scale: (out,) float32, a factor of each output channel.
         """
         packed = torch.empty(self.packed_words, dtype=torch.int32, device=weight.device)
-        source, target = weight.shape[:0:-1] if turned else weight.shape[1:]
+        self.start_pack(weight, packed, turned=turned, flipped=flipped, scale=scale)
+        return packed
+
+    def start_pack(
+        self, weight: Tensor, packed: Memory, *, turned: bool = False, flipped: bool = False,
+        scale: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """`packed` into memory that is given, `packed_words` of 4 bytes; the weights may come as
+        (kz, ky, kx, in, out)."""
+        source, target = weight.shape[:-3:-1] if turned else weight.shape[-2:]
         self.pack(
             (-(-self.packed_words // 256),), 256, weight, int(weight.dtype == torch.float32),
             int(turned), int(flipped), scale, source, target, packed, device=self.device,
         )  # fmt: skip
-        return packed
 
     def __call__(
         self,
-        features: Tensor,
-        packed: Tensor,
+        features: Memory,
+        packed: Memory,
         table: Tensor,
-        masks: Tensor,
-        count: Tensor,
+        masks: Memory,
+        count: Memory,
         capacity: int,
-        out: Tensor,
+        out: Memory,
         *,
-        order: Tensor | None = None,
-        tiles: Tensor | None = None,
-        bias: Tensor | None = None,
-        residual: Tensor | None = None,
+        order: Memory = None,
+        tiles: Memory = None,
+        bias: Memory = None,
+        residual: Memory = None,
         relu: bool = False,
     ) -> None:
-        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity).
+        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity); `out` may be the
+        residual's own memory.
 
         Args:
             order: the table's column p stands for row order[p]; None: for row p.
@@ -284,30 +294,44 @@ class WeightGradient:
         Args:
             centred: every voxel sees itself through the middle offset, as in submanifold maps.
         """
+        partial = torch.empty(self.partial_sums(table, centred), device=features.device)
+        total = torch.empty(len(table), source, self.out_channels, device=features.device)
+        self.start(features, out_gradient, table, count, source, centred, partial, total)
+        return total
+
+    def partial_sums(self, table: Tensor, centred: bool) -> int:
+        """How many float32 numbers `partial` holds."""
+        slices = max(self._slices(table, centred))
+        return slices * len(table) * self.in_channels * self.out_channels
+
+    def start(
+        self, features: Memory, out_gradient: Memory, table: Tensor, count: Memory, source: int,
+        centred: bool, partial: Memory, total: Memory,
+    ) -> None:  # fmt: skip
+        """The same into memory that is given."""
         offsets, rows = table.shape
         groups = -(-offsets // self.share)
         heavy = offsets // 2 // self.share if centred else -1
-        # The centre's group holds about as many pairs as three others.
-        weight = HEAVY if centred else 0
-        most = max(1, -(-rows // (ROWS_PER_TURN * self.team)))
-        share = max(1, multiprocessors(self.device) // self.tiles // (groups - centred + weight))
-        slices, heavy_slices = min(most, share), min(most, share * weight)
-        partial = torch.empty(
-            max(slices, heavy_slices), offsets, self.in_channels, self.out_channels,
-            device=features.device,
-        )  # fmt: skip
+        slices, heavy_slices = self._slices(table, centred)
         jobs = (groups - centred) * slices + heavy_slices
         self.gradient(
             (jobs, self.tiles), self.share * self.team * 32, features, out_gradient, table,
             table.stride(0), count, rows, offsets, slices, heavy, heavy_slices, partial,
             device=self.device,
         )  # fmt: skip
-        total = torch.empty(offsets, source, self.out_channels, device=features.device)
         self.reduce(
-            (-(-total.numel() // 256),), 256, partial, slices, heavy, heavy_slices, offsets,
-            source, total, device=self.device,
+            (-(-offsets * source * self.out_channels // 256),), 256, partial, slices, heavy,
+            heavy_slices, offsets, source, total, device=self.device,
         )  # fmt: skip
-        return total
+
+    def _slices(self, table: Tensor, centred: bool) -> tuple[int, int]:
+        """Into how many parts the rows are divided, and those of the centre's group, which holds
+        about as many pairs as three others."""
+        offsets, rows = table.shape
+        groups, weight = -(-offsets // self.share), HEAVY if centred else 0
+        most = max(1, -(-rows // (ROWS_PER_TURN * self.team)))
+        share = max(1, multiprocessors(self.device) // self.tiles // (groups - centred + weight))
+        return min(most, share), min(most, share * weight)
 
 
 @functools.cache

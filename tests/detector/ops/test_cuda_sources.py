@@ -13,7 +13,9 @@ from detector.ops import cuda_runtime
 from detector.ops.cuda_runtime import compile_source
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
-CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0, CLUSTER=1)
+CONV = dict(
+    COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0, CLUSTER=1
+)
 FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
@@ -41,7 +43,9 @@ SOURCES = [
 ]
 
 
-HOPPER = dict(COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0, CLUSTER=1)
+HOPPER = dict(
+    COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0, CLUSTER=1
+)
 SOURCES_SM90 = [
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, COUT=128, TILE=128)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64, TILE=32, BF16=1)),
