@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -79,7 +80,8 @@ def layer_rows(
 
 def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Row]:
     """The 27 neighbours of each voxel, from coordinates in any order: coordinates are read once
-    and the table is written once, at least."""
+    and the table is written once, at least. The bits of the map before are cleared each time; a
+    network does so beside its convolutions."""
     (coordinates, _), = batches(workload, 1, 1)
     shape, voxels = workload.spatial_shape, len(coordinates)
     what = f"map of 3x3x3 neighbours, {voxels} voxels"
@@ -87,15 +89,18 @@ def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Ro
     bits = Bits([shape], 1, coordinates.device)
     bitmap = Bitmap(shape, 1, coordinates.device, voxels, bits.parts[0])
     emitted = torch.empty_like(coordinates)
-    table = ConvTable.empty(27, voxels, coordinates.device)
 
-    def run():
+    def run(table: ConvTable):
         bits.clear()
         bitmap.mark(coordinates)
         bitmap.scan()
         fill_scanned(bitmap, bitmap, emitted, [table], (3, 3, 3), ONE, ONE, ONE)
 
-    yield guarded(what, workload.name, "native", floor, lambda: (gpu_time([run]), None, ""))
+    for in_order in (False, True):
+        table = ConvTable.empty(27, voxels, coordinates.device, in_order=in_order)
+        kind = "native, in order" if in_order else "native"
+        yield guarded(what, workload.name, kind, floor,
+                      lambda table=table: (gpu_time([partial(run, table)]), None, ""))
     layer = SubMConv3d(64, 64, 3).cuda()
     features = torch.randn(voxels, 64, device="cuda").half()
     for peer in peers:
