@@ -28,8 +28,9 @@ def sparse_conv(
 ) -> Tensor:
     """See `detector.ops.sparse_conv.sparse_conv`. Under autocast, in its dtype; parameters stay
     float32 and are rounded on the way into the kernel."""
+    learns = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
     return _SparseConv.apply(
-        features.to(compute_dtype(features, weight)), weight, bias, kernel_map
+        features.to(compute_dtype(features, weight)), weight, bias, kernel_map, not learns
     )
 
 
@@ -42,10 +43,15 @@ def compute_dtype(features: Tensor, weight: Tensor) -> torch.dtype:
 
 class _SparseConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: KernelMap):
+    def forward(
+        ctx, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: KernelMap,
+        in_order: bool,
+    ):  # fmt: skip
         ctx.save_for_backward(features, weight)
         ctx.kernel_map = kernel_map
-        return convolve(features, weight.flatten(0, 2), kernel_map, bias)
+        return convolve(
+            features, weight.flatten(0, 2), kernel_map, bias, in_order=in_order
+        )
 
     @staticmethod
     @once_differentiable
@@ -60,7 +66,7 @@ class _SparseConv(torch.autograd.Function):
             bias_gradient = out_gradient.sum(0, dtype=torch.promote_types(
                 out_gradient.dtype, torch.float32
             ))  # fmt: skip
-        return feature_gradient, weight_gradient, bias_gradient, None
+        return feature_gradient, weight_gradient, bias_gradient, None, None
 
 
 def gradients(
@@ -89,9 +95,14 @@ def convolve(
     *,
     turned: bool = False,
     flipped: bool = False,
+    in_order: bool = False,
 ) -> Tensor:
     """out[o] = bias + sum over k of features[table[k, o]] @ weight[k], with weights (K, in, out),
-    or turned (K, out, in)."""
+    or turned (K, out, in).
+
+    Args:
+        in_order: the table may be put in order where that pays; it then takes memory twice.
+    """
     features = features.contiguous()
     weight = weight.contiguous()
     table = kernel_map.table
@@ -101,7 +112,7 @@ def convolve(
     if tensor_cores.convolves(features.dtype, in_channels, out_channels, offsets, device):
         wide_in = tensor_cores.padded_channels(in_channels, tensor_cores.IN_CHANNELS)
         wide_out = tensor_cores.padded_channels(out_channels, tensor_cores.OUT_CHANNELS)
-        in_order = tensor_cores.gains_by_order(wide_in, offsets, rows)
+        in_order = in_order and tensor_cores.gains_by_order(wide_in, offsets, rows)
         kernels = tensor_cores.best_convolution(
             features.dtype, wide_in, wide_out, offsets, device, rows, in_order=in_order
         )
