@@ -140,9 +140,10 @@ extern "C" __global__ void mark_neighbours(
 
 // ---------------------------------------------------------------------------------------------
 // Ranks, the number of set bits and a list of the words that hold any, in one pass over the lines that hold
-// some. A block takes SCAN_SPANS spans, a warp's words are all asked for at once. Blocks look back at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
-// Decoupled Look-back", 2016), which are under way already. `state` holds each block's sums, marked PARTIAL
-// or TOTAL, zero at the start.
+// some. A block takes some spans; a warp's words are all asked for at once. Blocks look back at the sums of
+// the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with Decoupled Look-back",
+// 2016), which are under way already. `state` holds each block's sums, marked PARTIAL or TOTAL, zero at the
+// start.
 
 #define SCAN_WARPS 8
 #define SCAN_SPANS 4  // of a block
