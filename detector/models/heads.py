@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from detector.geometry import VoxelGrid
 from detector.models.bev import conv_norm_relu
@@ -53,8 +54,9 @@ class TaskMaps:
 class SeparateHead(nn.Module):
     """One task's outputs, each from a branch of its own.
 
-    The branches' hidden layers are one convolution and their output layers one grouped read-out
-    of it: the same function as a branch each, in two launches instead of a dozen.
+    The branches' hidden layers are one convolution. So are the output layers where their kernels
+    are a single cell: its weights are those of the branches on a diagonal and zero elsewhere.
+    Both are the same function as a branch each, in a fraction of the launches and the time.
 
     Args:
         in_channels: of the shared map.
@@ -85,7 +87,12 @@ class SeparateHead(nn.Module):
         nn.init.constant_(self.outputs[0].bias, -math.log(1 / heatmap_prior - 1))
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> list[Float[Tensor, "B D Y X"]]:
-        parts = self.hidden(x).chunk(len(self.branches), 1)
+        x = self.hidden(x)
+        if self.outputs[0].kernel_size == (1, 1):
+            weight = torch.block_diag(*(output.weight.flatten(1) for output in self.outputs))
+            bias = torch.cat([output.bias for output in self.outputs])
+            return list(functional.conv2d(x, weight[..., None, None], bias).split(self.branches, 1))
+        parts = x.chunk(len(self.branches), 1)
         return [output(part) for output, part in zip(self.outputs, parts, strict=True)]
 
 
