@@ -27,6 +27,7 @@ from detector.models.decode import (
 )
 from detector.models.losses import (
     center_l1_loss,
+    corner_loss,
     decoupled_diou_loss,
     gaussian_focal_loss,
     iou_prediction_loss,
@@ -111,8 +112,8 @@ class CenterHead(nn.Module):
         with_velocity: whether boxes have nine columns.
         quality_weight: exponent of the predicted IoU in the score, one number or one a task;
             0 leaves the IoU branch out.
-        box_weight, diou_weight, quality_loss_weight: factors of the loss terms beside the
-            heatmap's.
+        box_weight, diou_weight, corner_weight, quality_loss_weight: factors of the loss terms
+            beside the heatmap's; 0 leaves the second and the third out.
         velocity_weight: factor of the velocity's columns within the box term.
         min_overlap, min_radius, neighbours: see `assign_centers`.
         candidates: peaks of each task that are decoded.
@@ -138,6 +139,7 @@ class CenterHead(nn.Module):
         quality_weight: float | Sequence[float] = 0.0,
         box_weight: float = 2.0,
         diou_weight: float = 0.0,
+        corner_weight: float = 0.0,
         quality_loss_weight: float = 1.0,
         velocity_weight: float = 0.2,
         min_overlap: float = 0.1,
@@ -165,6 +167,7 @@ class CenterHead(nn.Module):
         self.with_velocity = with_velocity
         self.box_weight = box_weight
         self.diou_weight = diou_weight
+        self.corner_weight = corner_weight
         self.quality_loss_weight = quality_loss_weight
         self.target_options = dict(
             min_overlap=min_overlap, min_radius=min_radius, neighbours=neighbours
@@ -226,11 +229,13 @@ class CenterHead(nn.Module):
                 rows, encode_boxes(true, targets.cells, self.bev), valid, self.column_weights
             ),
         }
-        if self.diou_weight == 0 and maps.quality is None:
+        if not (self.diou_weight or self.corner_weight) and maps.quality is None:
             return terms
         found = decode_boxes(rows, targets.cells, self.bev)
         if self.diou_weight:
             terms["diou"] = self.diou_weight * decoupled_diou_loss(found, true, valid)
+        if self.corner_weight:
+            terms["corner"] = self.corner_weight * corner_loss(found, rows[:, 6:8], true, valid)
         if maps.quality is not None:
             quality = rows_at(maps.quality, targets.cells)[:, 0]
             iou = aligned_iou_3d(found.detach(), true)
