@@ -4,6 +4,7 @@ from ten sweeps. Without focal stages: `--cfg-options "model.backbone.focal_stag
 from mmengine.config import read_base
 from torch.optim import AdamW
 
+from datasets.nuscenes.categories import LARGE_AND_SMALL
 from detector.models.backbones import SparseEncoder
 from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
@@ -38,7 +39,7 @@ model = dict(
     ),
     head=dict(
         factory=CenterHead,
-        tasks=(("car", "truck"), ("pedestrian", "bicycle")),
+        tasks=LARGE_AND_SMALL,
         shared_channels=64,
         hidden_channels=16,
         with_velocity=True,
