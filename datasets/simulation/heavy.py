@@ -51,7 +51,7 @@ def draw_trailer(rng: np.random.Generator) -> tuple[Size, Mesh]:
         box(length, width, 0.2, DARK, Material.METAL, 0, 0, floor - 0.2),
         box(length - 0.6, 0.9, 0.3, DARK, Material.METAL, 0, 0, floor - 0.5),
         box(0.08, 0.96 * width, 0.16, DARK, Material.METAL, back + 0.05, 0, 0.45),
-        tube((length / 2, 0, 0.8), (length / 2 + 0.9, 0, 0.7), 0.06, DARK, Material.METAL, 5),
+        tube((length / 2, 0, 0.8), (length / 2 + 1.4, 0, 0.7), 0.06, DARK, Material.METAL, 5),
     ]
     if rng.random() < 0.75:
         cover = Material.PAINT if rng.random() < 0.5 else Material.CLOTH

@@ -17,7 +17,7 @@ from datasets.simulation.traffic import Crowd, still
 from datasets.simulation.vehicles import Size, draw_truck
 
 _ORANGE, _WHITE = (0.85, 0.30, 0.06), (0.85, 0.85, 0.85)
-_COUPLING = 1.6
+_COUPLING = 2.1
 """Between a lorry's end and its trailer, metres; discs round both must not touch."""
 
 
@@ -68,15 +68,16 @@ def drive_heavily(
         for _ in range(rng.poisson((last + 45 + way) / 70)):
             s, kind = rng.uniform(-45, last + way), rng.random()
             pace, aside = speed * rng.uniform(0.85, 1.1), d + rng.normal(0, 0.1)
-            if kind < 0.4:
+            if kind < 0.3:
                 rider = draw_motorcyclist(rng, clutter.motorcycle(rng))
                 track = crowd.along(street, s, aside, pace, forward, upright=True)
                 crowd.add("motorcyclist", rider.size, track, rider.posed)
                 continue
-            size, shape = draw_bus(rng) if kind < 0.7 else draw_truck(rng)
+            is_bus = kind < 0.6
+            size, shape = draw_bus(rng) if is_bus else draw_truck(rng)
             track = crowd.along(street, s, aside, pace, forward)
-            placed = crowd.add("bus" if kind < 0.7 else "truck", size, track, still(shape))
-            if placed and kind > 0.8:
+            placed = crowd.add("bus" if is_bus else "truck", size, track, still(shape))
+            if placed and kind > 0.65:
                 towed, body = draw_trailer(rng)
                 behind = (size[0] + towed[0]) / 2 + _COUPLING
                 track = crowd.along(

@@ -185,14 +185,14 @@ class _Builder:
         on_pavement = _footway(main)
         if district.kerb < 0.05:                                    # all of it is for walking
             on_pavement = (0.8, main.front - 0.4)
-        more = 2.5 * self.many_kinds
+        more = 4.0 * self.many_kinds
         walkers = int(rng.poisson((rng.uniform(*district.walkers) + more) * hundreds))
         walk_along(crowd, rng, main, walkers, -25, last - 5, on_pavement)
         cross_street(crowd, rng, main, int(rng.poisson(0.12 * walkers)), 5, self.way + 40)
         on_edge = (max(0.5, self.lanes_half - 0.9), self.lanes_half - 0.2)
         if rng.random() < 0.4:
             on_edge = (edge + 0.5, edge + 1.0)
-        riders = int(rng.poisson((rng.uniform(*district.cyclists) + more) * hundreds))
+        riders = int(rng.poisson((rng.uniform(*district.cyclists) + 1.5 * more) * hundreds))
         cycle_along(crowd, rng, main, riders, -10, last, on_edge)
 
     def _fill_side_street(self) -> None:
