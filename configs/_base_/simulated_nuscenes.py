@@ -1,5 +1,5 @@
-"""The simulated nuScenes of `tools/simulate.py nuscenes --out demo/nuscenes`: all ten classes, as far
-as the metric looks (50 m)."""
+"""The simulated nuScenes of `tools/simulate.py nuscenes --out demo/nuscenes`: all ten classes, as
+far as the metric looks (50 m)."""
 
 from datasets.augment import GlobalRotation, GlobalScaling, RandomFlip, RangeFilter
 from datasets.nuscenes import NuScenesDataset

@@ -33,7 +33,8 @@ def draw_bus(rng: np.random.Generator) -> tuple[Size, Mesh]:
         for x in np.arange(back + 0.06, front, 1.4):
             parts.append(box(0.12, 0.06, height - 1.6, DARK, Material.PLASTIC, x, 0.985 * y, 1.3))
         parts.append(box(0.06, 0.25, 0.3, _LAMP, Material.RETRO, back, 0.8 * y, 0.9))
-        parts.append(box(0.12, 0.22, 0.4, DARK, Material.PLASTIC, front - 0.06, y * 1.05, height - 0.9))
+        mirror = front - 0.06, 1.05 * y, height - 0.9
+        parts.append(box(0.12, 0.22, 0.4, DARK, Material.PLASTIC, *mirror))
     parts.append(_pane((front, -0.48 * width, 0.9), (front, 0.48 * width, height - 0.4)))
     parts += [
         box(0.5, 0.4, 0.9, DARK, Material.CLOTH, x, side * 0.32 * width, 0.7)

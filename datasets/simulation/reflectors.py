@@ -58,7 +58,8 @@ class Reflectors:
     ) -> tuple[Int64[np.ndarray, " P"], Float64[np.ndarray, " P"], Float64[np.ndarray, " P"]]:
         """For places in the world: the cell that each lies in, a factor of its chance to answer (1
         on average, exponentially distributed), and its strength in standard deviations."""
-        cells = np.floor(np.asarray(places, np.float64) / _CELL_M).astype(np.int64).astype(np.uint64)
+        cells = np.floor(np.asarray(places, np.float64) / _CELL_M).astype(np.int64)
+        cells = cells.astype(np.uint64)
         key = np.full(len(cells), self.seed, np.uint64)
         for axis in range(3):
             key = _mixed(key ^ cells[:, axis])
