@@ -170,6 +170,8 @@ class _Builder:
             for _ in range(1 + int(rng.random() < 0.4)):
                 roadworks.dig_up(crowd, rng, main, -15, self.way + 20)
             roadworks.drive_heavily(crowd, rng, main, self.lanes, self.lanes_half, self.speed, last)
+            band = (0.4 * self.lanes_half, main.half_width + 0.8)
+            cycle_along(crowd, rng, main, int(rng.poisson(0.02 * (self.way + 60))), -10, last, band)
             roadworks.park_heavily(crowd, rng, main, first, last)
         for side, (taken, on_kerb) in self.parking.items():
             edges = [first, *[at + sign * 14 for at in clear for sign in (-1, 1)], main.end - 10]
@@ -192,7 +194,7 @@ class _Builder:
         on_edge = (max(0.5, self.lanes_half - 0.9), self.lanes_half - 0.2)
         if rng.random() < 0.4:
             on_edge = (edge + 0.5, edge + 1.0)
-        riders = int(rng.poisson((rng.uniform(*district.cyclists) + 1.5 * more) * hundreds))
+        riders = int(rng.poisson((rng.uniform(*district.cyclists) + more) * hundreds))
         cycle_along(crowd, rng, main, riders, -10, last, on_edge)
 
     def _fill_side_street(self) -> None:
