@@ -14,12 +14,15 @@ from datasets.simulation.vehicles import DARK, Size, draw_paint, draw_size
 BUS_SIZE, BUS_SPREAD = (11.2, 2.9, 3.4), (1.3, 0.10, 0.25)
 TRAILER_SIZE, TRAILER_SPREAD = (10.5, 2.7, 3.6), (2.2, 0.15, 0.35)
 EXCAVATOR_SIZE, EXCAVATOR_SPREAD = (6.4, 2.7, 3.1), (0.9, 0.2, 0.3)
+_SLACK = 0.1
+"""How much longer and wider than a body of flat sides its box is drawn, metres."""
 _LAMP = (0.6, 0.05, 0.05)
 
 
 def draw_bus(rng: np.random.Generator) -> tuple[Size, Mesh]:
     """A city bus: glass all round, tallest at the windscreen."""
-    size = length, width, height = draw_size(rng, BUS_SIZE, BUS_SPREAD)
+    size = draw_size(rng, BUS_SIZE, BUS_SPREAD)
+    length, width, height = size[0] - _SLACK, size[1] - _SLACK, size[2]
     paint, front, back = draw_paint(rng, 0.3), length / 2, -length / 2
     parts = [
         box(length, width, 1.0, paint, Material.PAINT, 0, 0, 0.3),
@@ -45,7 +48,8 @@ def draw_bus(rng: np.random.Generator) -> tuple[Size, Mesh]:
 
 def draw_trailer(rng: np.random.Generator) -> tuple[Size, Mesh]:
     """A lorry's trailer: a box, a curtain or a flat bed with a load, wheels far back."""
-    size = length, width, height = draw_size(rng, TRAILER_SIZE, TRAILER_SPREAD)
+    size = draw_size(rng, TRAILER_SIZE, TRAILER_SPREAD)
+    length, width, height = size[0] - _SLACK, size[1] - _SLACK, size[2]
     paint, back = draw_paint(rng, 0.5), -length / 2
     floor = 1.15
     parts = [

@@ -55,7 +55,8 @@ def test_points_lie_in_their_boxes(root):
     assert many.sum() >= 3
     # Boxes stand upright and vehicles, long ones above all, lean with the street; noise puts some
     # points outside.
-    assert (counts[many] > 0.6 * annotations.lidar_points[many]).all()
+    assert (counts[many] > 0.5 * annotations.lidar_points[many]).all()
+    assert counts[many].sum() > 0.75 * annotations.lidar_points[many].sum()
 
 
 def test_still_things_stay_where_they_are_under_way(root):

@@ -53,7 +53,7 @@ def test_shapes_fill_their_size_and_stand_on_the_ground(draw):
         size, shape = draw(rng)
         low, high = shape.extent
         mirrors = np.array([0.05, 0.4, 0.01])
-        assert (high - low >= np.array(size) - 0.02).all()
+        assert (high - low >= np.array(size) - 0.11).all()
         assert (high - low <= np.array(size) + mirrors).all()
         assert abs(low[2]) < 0.02 and (np.abs(low + high)[:2] < 0.05).all()
 
@@ -63,9 +63,9 @@ def test_a_trailer_is_as_long_as_its_bed_and_the_drawbar_sticks_out_ahead():
     for _ in range(20):
         (length, width, height), shape = heavy.draw_trailer(rng)
         low, high = shape.extent
-        assert low[0] == pytest.approx(-length / 2, abs=0.06)
-        assert length / 2 + 1.0 < high[0] < length / 2 + 1.6
-        assert high[1] - low[1] == pytest.approx(width, abs=0.02) and high[2] <= height + 1e-5
+        assert low[0] == pytest.approx(-length / 2, abs=0.08)
+        assert length / 2 + 0.9 < high[0] < length / 2 + 1.6
+        assert high[1] - low[1] == pytest.approx(width - 0.1, abs=0.02) and high[2] <= height + 1e-5
 
 
 def test_a_few_worlds_hold_all_ten_classes(worlds):
