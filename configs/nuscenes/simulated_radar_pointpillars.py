@@ -39,6 +39,8 @@ model = dict(
         shared_channels=32,
         hidden_channels=16,
         with_velocity=True,
+        # With the usual 2, boxes are learnt no sooner and classes later.
+        box_weight=0.5,
         neighbours=1,
         candidates=200,
         score_threshold=0.05,
