@@ -15,7 +15,7 @@ from detector.config import Config, build, build_model
 from detector.records import Batch
 from detector.training.data import EpochBatches, TrainingFrames, training_batches
 from detector.training.distributed import device_of_process
-from detector.training.step import TrainableDetector, UpdateWeights, parameter_groups
+from detector.training.step import TrainableDetector, UpdateWeights, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def measure_training(config: Config, steps: int, warmup: int = 10) -> TrainingTi
     device = device_of_process()
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = True
-    model = TrainableDetector(build_model(config)).to(device).train()
-    optimizer = build(config.optimizer)(parameter_groups(model))
+    model = TrainableDetector(build_model(config), config.frozen).to(device).train()
+    optimizer = make_optimizer(build(config.optimizer), model, device)
     for group in optimizer.param_groups:
         group["lr"] *= 0.1                  # where a schedule begins
     update = UpdateWeights(

@@ -203,17 +203,20 @@ class CenterHead(nn.Module):
             targets = assign_centers(
                 batch.boxes, batch.labels, task, self.bev, **self.target_options
             )
-            for name, value in self._task_loss(task_maps, targets).items():
+            labelled = None if batch.labelled is None else batch.labelled[:, list(task)]
+            for name, value in self._task_loss(task_maps, targets, labelled).items():
                 terms[name] = terms[name] + value if name in terms else value
         return terms
 
-    def _task_loss(self, maps: TaskMaps, targets: CenterTargets) -> dict[str, Tensor]:
+    def _task_loss(
+        self, maps: TaskMaps, targets: CenterTargets, labelled: Bool[Tensor, "B K"] | None
+    ) -> dict[str, Tensor]:
         rows = rows_at(maps.regression, targets.cells).float()                # (N, 8 or 10)
         columns = 9 if self.with_velocity else 7
         true = targets.boxes[:, :columns]
         valid = targets.valid
         terms = {
-            "heatmap": gaussian_focal_loss(maps.heatmap, targets.heatmap),
+            "heatmap": gaussian_focal_loss(maps.heatmap, targets.heatmap, labelled),
             "box": self.box_weight
             * center_l1_loss(
                 rows, encode_boxes(true, targets.cells, self.bev), valid, self.column_weights
@@ -254,9 +257,11 @@ class CenterHead(nn.Module):
 
 @torch.no_grad()
 def aligned_iou_3d(
-    a: Float[Tensor, "N 7+"], b: Float[Tensor, "N 7+"], chunk: int = 64
+    a: Float[Tensor, "N 7+"], b: Float[Tensor, "N 7+"]
 ) -> Float[Tensor, " N"]:
-    """3D IoU of row i of `a` with row i of `b`; in chunks, since `iou_3d` compares all pairs."""
+    """3D IoU of row i of `a` with row i of `b`; in chunks, since `iou_3d` compares all pairs. A GPU
+    compares a million in less time than a few kernels take to start."""
+    chunk = 1024 if a.is_cuda else 64
     parts = [
         iou_3d(x, y).diagonal() for x, y in zip(a[:, :7].split(chunk), b[:, :7].split(chunk),
                                                 strict=True)

@@ -138,8 +138,8 @@ def assign_centers(
     harmless[:, 3:6] = 1
     box = torch.where(valid[:, None], box, harmless)
 
-    size = box[:, 3:5] / box.new_tensor(bev.cell)
-    radius = gaussian_radius(size[:, 0], size[:, 1], min_overlap).floor()
+    length, width = (box[:, 3 + i] / bev.cell[i] for i in range(2))
+    radius = gaussian_radius(length, width, min_overlap).floor()
     heatmap = _draw_gaussians(
         frame, channel, cell, radius.clamp(min_radius, max_radius), valid,
         (len(boxes), len(classes), rows, columns), max_radius,

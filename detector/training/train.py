@@ -31,7 +31,7 @@ from detector.training.runner import (
     TrainLoop,
 )
 from detector.training.schedule import ScheduleHook
-from detector.training.step import TrainableDetector, UpdateWeights, parameter_groups
+from detector.training.step import TrainableDetector, UpdateWeights, make_optimizer
 from detector.training.sync_norm import synchronise_norms
 
 
@@ -72,7 +72,7 @@ def train(
     if rank == 0:
         prepare_work_dir(work_dir, config, resume)
     torch.manual_seed(config.seed)
-    model = TrainableDetector(build_model(config))
+    model = TrainableDetector(build_model(config), config.frozen)
     if weights is not None:
         content = load_checkpoint(weights)
         check_weights(model.detector, content, weights, config.classes)
@@ -97,7 +97,7 @@ def train(
     checkpoints = Checkpoints(
         work_dir, about, config.best_metric, config.keep_checkpoints, guard
     )
-    optimizer = build(config.optimizer)(parameter_groups(model))
+    optimizer = make_optimizer(build(config.optimizer), model.to(device), device)
     hooks = [
         guard,
         ScheduleHook(build(config.schedule), optimizer.param_groups[0]["lr"]),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ import pytest
 import torch
 from torch import nn
 
-from detector.config import build_model, load_config
+from detector.config import build, build_model, load_config
 from detector.errors import InputError
+from detector.models.losses import focal_importance_loss
+from detector.records import collate
 from detector.sparse import SparseBatchNorm, SparseTensor
 from detector.training import train
 from detector.training.checkpoint import load_checkpoint
 from detector.training.data import EpochBatches, TrainingFrames, training_batches
 from detector.training.runner import TrainLoop
+from detector.training.step import TrainableDetector, UpdateWeights, make_optimizer
 from tests.writers.toy import Shift, ToyDataset
 
 pytestmark = pytest.mark.gpu
@@ -75,6 +79,44 @@ def test_float16_scales_its_loss_and_keeps_the_scale_in_checkpoints(fp16):
     assert all(v.isfinite().all() for v in content["state_dict"].values())
     terms = losses(fp16)
     assert terms[-1]["total"] < terms[0]["total"]
+
+
+@contextmanager
+def no_wait():
+    """What makes the host wait for the GPU is an error."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_behind_the_backbone_a_step_waits_for_nothing(precision):
+    """A loss that is scaled, too. Before it, sizes of sparse maps have to come from the GPU."""
+    config, device = load_config(TOY), torch.device("cuda")
+    model = TrainableDetector(build_model(config)).to(device).train()
+    update = UpdateWeights(
+        make_optimizer(build(config.optimizer), model, device), clip_norm=10.0, accumulate=1,
+        precision=precision, device=device,
+    )  # fmt: skip
+    detector, frames = model.detector, collate([ToyDataset()[i] for i in (1, 0, 3)])
+    before = detector.head.shared[0].weight.detach().clone()
+    for turn in range(3):
+        with update.optim_context(model):
+            batch = frames.to(device)
+            features = detector.backbone(detector.encoder(batch))
+            # The first time, kernels are compiled and the scaler is made.
+            with no_wait() if turn else nullcontext():
+                terms = detector.head.loss(detector.head(detector.bev(features.bev)), batch)
+                (importance,) = features.importances
+                terms["importance"] = focal_importance_loss(importance, batch.boxes, detector.grid)
+        update.backward(sum(terms.values()))
+        with no_wait() if turn else nullcontext():
+            update.step()
+            update.zero_grad()
+    assert not torch.equal(before, detector.head.shared[0].weight)
 
 
 def test_lines_hold_what_a_gpu_run_is_watched_by(fp16):
