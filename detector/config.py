@@ -50,6 +50,9 @@ class Config:
     """Node of the optimizer, without its parameters; `lr` is the schedule's peak."""
     schedule: dict
     """Node of the function that makes the schedule (see `detector.training.schedule`)."""
+    frozen: tuple[str, ...]
+    """Parts of the detector, by their names in it such as "backbone", that keep their weights and
+    the statistics of their norms; for fine-tuning."""
     clip_norm: float
     """Gradients are scaled down to this norm."""
     accumulate: int

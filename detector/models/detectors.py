@@ -83,7 +83,7 @@ class CenterPoint(nn.Module):
         terms = self.head.loss(self.head(self.bev(features.bev)), batch)
         if features.importances:
             terms["importance"] = self.importance_weight * sum(
-                focal_importance_loss(importance, batch.boxes, self.grid)
+                focal_importance_loss(importance, batch.boxes, self.grid, batch.labelled)
                 for importance in features.importances
             )
         return terms

@@ -11,19 +11,25 @@ from torch.nn import functional as F
 
 def gaussian_focal_loss(
     logits: Float[Tensor, "B K Y X"], target: Float[Tensor, "B K Y X"],
-    alpha: float = 2.0, beta: float = 4.0,
+    labelled: Bool[Tensor, "B K"] | None = None, alpha: float = 2.0, beta: float = 4.0,
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Focal loss for heatmaps, divided by the number of peaks (at least one).
 
     Cells where the target is 1 are positive; the others count as negative with the weight
     (1 - target)^beta. Law, Deng: "CornerNet", ECCV 2018, equation 1. Computed from logits, so
     that no probability has to be clamped.
+
+    Args:
+        labelled: where it is False, cells that are no peak don't count: there may be an object
+            that has no label.
     """
     logits, target = logits.float(), target.float()
     probability = logits.sigmoid()
     positive = (target == 1).float()
     at_peak = (1 - probability) ** alpha * F.logsigmoid(logits) * positive
     elsewhere = probability**alpha * F.logsigmoid(-logits) * (1 - target) ** beta
+    if labelled is not None:
+        elsewhere = elsewhere * labelled[..., None, None]
     return -(at_peak + elsewhere).sum() / positive.sum().clamp(min=1)
 
 
