@@ -175,10 +175,11 @@ def _draw_gaussians(
         (torch.maximum(dx.abs(), dy.abs()) <= radius[:, None])
         & (x >= 0) & (x < columns) & (y >= 0) & (y < rows) & valid[:, None]
     )  # fmt: skip
+    # What is not drawn adds its 0 near by: at one cell for all, atomic updates would queue.
+    x, y = x.clamp(0, columns - 1), y.clamp(0, rows - 1)
     flat = ((frame * channels + channel)[:, None] * rows + y) * columns + x
     heatmap = value.new_zeros(shape)
     heatmap.view(-1).scatter_reduce_(
-        0, torch.where(drawn, flat, 0).reshape(-1), torch.where(drawn, value, 0.0).reshape(-1),
-        "amax",
-    )  # fmt: skip
+        0, flat.reshape(-1), torch.where(drawn, value, 0.0).reshape(-1), "amax"
+    )
     return heatmap
