@@ -60,6 +60,9 @@ class Config:
     precision: str
     """What products are computed in: float32, bfloat16, float16, or auto, which is bfloat16 where
     the device has instructions for it and float32 elsewhere."""
+    cuda_graph: bool
+    """On one GPU, without `accumulate`: replay what comes behind the sparse backbone, losses and
+    gradients included, as CUDA graphs."""
     sync_norm: bool
     """Whether norms take their statistics over the frames of all processes; for few frames on
     each."""

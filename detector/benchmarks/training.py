@@ -65,6 +65,8 @@ def measure_training(config: Config, steps: int, warmup: int = 10) -> TrainingTi
         optimizer, clip_norm=config.clip_norm, accumulate=1, precision=config.precision,
         device=device,
     )  # fmt: skip
+    if config.cuda_graph and device.type == "cuda":
+        model.replay_dense_loss(update.dtype)
     frames = TrainingFrames(
         build(config.train_dataset), build(config.train_transforms), config.seed,
         config.cache_frames, config.epochs,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detector.errors import InputError
 from detector.records import Batch, Detections
+from detector.training.graphed import GraphedDenseLoss
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -70,6 +71,12 @@ class TrainableDetector(BaseModel):
             ) from None
         for part in self.frozen:
             part.requires_grad_(False)
+        self._options: dict[str, Any] = {}
+
+    def replay_dense_loss(self, dtype: torch.dtype | None) -> None:
+        """From now on, what comes behind the sparse backbone is replayed (see
+        `detector.training.graphed`), which asks that every backward be followed by an update."""
+        self._options = {"dense_loss": GraphedDenseLoss(self.detector, dtype)}
 
     def train(self, mode: bool = True) -> TrainableDetector:
         super().train(mode)
@@ -78,7 +85,9 @@ class TrainableDetector(BaseModel):
         return self
 
     def forward(self, batch: Batch, mode: str) -> dict[str, Tensor] | list[Detections]:
-        return self.detector.loss(batch) if mode == "loss" else self.detector.predict(batch)
+        if mode != "loss":
+            return self.detector.predict(batch)
+        return self.detector.loss(batch, **self._options)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Every term counts, whatever its name; they stay on the device until they are written."""

@@ -31,7 +31,12 @@ from detector.training.runner import (
     TrainLoop,
 )
 from detector.training.schedule import ScheduleHook
-from detector.training.step import TrainableDetector, UpdateWeights, make_optimizer
+from detector.training.step import (
+    TrainableDetector,
+    UpdateWeights,
+    autocast_dtype,
+    make_optimizer,
+)
 from detector.training.sync_norm import synchronise_norms
 
 
@@ -98,6 +103,9 @@ def train(
         work_dir, about, config.best_metric, config.keep_checkpoints, guard
     )
     optimizer = make_optimizer(build(config.optimizer), model.to(device), device)
+    dtype = autocast_dtype(config.precision, device)
+    if config.cuda_graph and device.type == "cuda" and processes == config.accumulate == 1:
+        model.replay_dense_loss(dtype)
     hooks = [
         guard,
         ScheduleHook(build(config.schedule), optimizer.param_groups[0]["lr"]),

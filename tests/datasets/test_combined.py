@@ -10,6 +10,7 @@ from datasets.balance import ClassBalancedDataset
 from datasets.combined import ConcatDataset, PartlyLabelledDataset
 from detector.config import build, build_model, load_config, with_options
 from detector.errors import InputError
+from detector.models.targets import TrueBoxes
 from detector.records import collate
 from tests.writers.toy import ToyDataset
 
@@ -79,7 +80,8 @@ def test_an_unlabelled_class_is_no_background():
     shape = model.head.bev.shape
     maps = model.head(torch.zeros(2, model.bev.out_channels, *shape))
     maps[0].heatmap.retain_grad()
-    model.head.loss(maps, batch)["heatmap"].backward()
+    true = TrueBoxes.of(batch.boxes, batch.labels)
+    model.head.loss(maps, true, batch.labelled)["heatmap"].backward()
     gradient = maps[0].heatmap.grad
     assert (gradient[0] != 0).all() and (gradient[1, 1] != 0).all()
     assert (gradient[1, 0] != 0).sum() == 1 and gradient[1, 0].min() < 0
