@@ -26,6 +26,7 @@ from datasets.kitti_files import (
     read_split,
     write_objects,
 )
+from datasets.kitti_splits import find_split
 from datasets.kitti_view import in_camera_view, on_objects
 from detector.errors import InputError
 from detector.metrics.kitti import KittiObjects, KittiResult, evaluate_kitti
@@ -310,22 +311,3 @@ class KittiDataset:
                 f"frames of split '{self.split}' lack theirs in this folder: complete it, or take "
                 f"the frames out of the split"
             )
-
-
-def find_split(root: Path, split: str | Path) -> Path:
-    """The file of a split: `root/ImageSets/SPLIT.txt`, or `split` itself where it is a file.
-
-    Raises:
-        InputError: neither is there; the message lists the splits that are.
-    """
-    named = root / "ImageSets" / f"{split}.txt"
-    if named.is_file():
-        return named
-    if Path(split).is_file():
-        return Path(split)
-    present = sorted(path.stem for path in (root / "ImageSets").glob("*.txt"))
-    raise InputError(
-        f"{named}: no such split; "
-        + (f"there are {', '.join(present)}" if present else "there are none")
-        + " (write one with `tools/prepare.py kitti`, or give the path of a file with frame ids)"
-    )

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from datasets.combined import PartlyLabelledDataset
-from detector.config import build, build_model, load_config
+from detector.config import build_model, load_config
 from detector.errors import InputError
-from detector.models.losses import focal_importance_loss
-from detector.models.targets import TrueBoxes
-from detector.records import collate
 from detector.sparse import SparseBatchNorm, SparseTensor
-from detector.training import graphed, train
+from detector.training import train
 from detector.training.checkpoint import load_checkpoint
 from detector.training.data import EpochBatches, TrainingFrames, training_batches
 from detector.training.runner import TrainLoop
-from detector.training.step import TrainableDetector, UpdateWeights, make_optimizer
 from tests.writers.toy import Shift, ToyDataset
 
 pytestmark = pytest.mark.gpu
@@ -82,92 +75,6 @@ def test_float16_scales_its_loss_and_keeps_the_scale_in_checkpoints(fp16):
     assert all(v.isfinite().all() for v in content["state_dict"].values())
     terms = losses(fp16)
     assert terms[-1]["total"] < terms[0]["total"]
-
-
-@contextmanager
-def no_wait():
-    """What makes the host wait for the GPU is an error."""
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.parametrize("precision", ["float16", "float32"])
-def test_behind_the_backbone_a_step_waits_for_nothing(precision):
-    """A loss that is scaled, too. Before it, sizes of sparse maps have to come from the GPU."""
-    config, device = load_config(TOY), torch.device("cuda")
-    model = TrainableDetector(build_model(config)).to(device).train()
-    update = UpdateWeights(
-        make_optimizer(build(config.optimizer), model, device), clip_norm=10.0, accumulate=1,
-        precision=precision, device=device,
-    )  # fmt: skip
-    detector, frames = model.detector, collate([ToyDataset()[i] for i in (1, 0, 3)])
-    before = detector.head.shared[0].weight.detach().clone()
-    for turn in range(3):
-        with update.optim_context(model):
-            batch = frames.to(device)
-            features = detector.backbone(detector.encoder(batch))
-            # The first time, kernels are compiled and the scaler is made.
-            with no_wait() if turn else nullcontext():
-                true = TrueBoxes.of(batch.boxes, batch.labels)
-                terms = detector.dense_loss(features.bev, true)
-                (importance,) = features.importances
-                terms["importance"] = focal_importance_loss(importance, batch.boxes, detector.grid)
-        update.backward(sum(terms.values()))
-        with no_wait() if turn else nullcontext():
-            update.step()
-            update.zero_grad()
-    assert not torch.equal(before, detector.head.shared[0].weight)
-
-
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_replayed_dense_part_trains_as_its_modules_do(precision, monkeypatch):
-    """Losses, gradients and statistics of norms, whatever the number of boxes; with room for four
-    boxes at first, graphs are captured anew on the way."""
-    monkeypatch.setattr(graphed, "BOXES_STEP", 4)
-    config, device = load_config(TOY), torch.device("cuda")
-    partly = PartlyLabelledDataset(ToyDataset(frames=8), ("Car",))
-    batches = [
-        collate([ToyDataset()[1], ToyDataset()[4]]), collate([ToyDataset()[0], ToyDataset()[4]]),
-        collate([partly[3], ToyDataset()[2]]), collate([partly[3], partly[7]]),
-    ]  # fmt: skip
-    found = []
-    for replayed in (False, True):
-        torch.manual_seed(0)
-        model = TrainableDetector(build_model(config)).to(device).train()
-        update = UpdateWeights(
-            make_optimizer(partial(torch.optim.SGD, lr=0.01), model, device), clip_norm=1e9,
-            accumulate=1, precision=precision, device=device,
-        )  # fmt: skip
-        if replayed:
-            model.replay_dense_loss(update.dtype)
-        losses = [
-            {k: v.item() for k, v in model.train_step(batch, optim_wrapper=update).items()}
-            for batch in batches * 3
-        ]
-        found.append((losses, model.detector.state_dict()))
-    (losses, weights), (replayed_losses, replayed_weights) = found
-    close = {"rel": 1e-3 if precision == "float32" else 5e-2, "abs": 1e-4}
-    for expected, got in zip(losses, replayed_losses, strict=True):
-        assert got == pytest.approx(expected, **close)
-    for name, value in weights.items():
-        torch.testing.assert_close(
-            replayed_weights[name], value, rtol=1e-2, atol=1e-4 if precision == "float32" else 5e-3
-        )
-
-
-def test_a_run_with_graphs_has_the_losses_of_one_without(fp16, tmp_path):
-    """With processes that read data, whose batches are pinned while graphs are captured; resumed,
-    and evaluated in between."""
-    plain = ["precision='float16'", "workers=2", "epochs=2"]
-    for name, more in (("without", []), ("with", ["cuda_graph=True", "ema=0.5"])):
-        assert train(load_config(TOY, [*plain, *more]), tmp_path / name).finished
-    without, with_graphs = losses(tmp_path / "without"), losses(tmp_path / "with")
-    for expected, got in zip(without, with_graphs, strict=True):
-        assert got == pytest.approx(expected, rel=5e-2, abs=1e-3)
 
 
 def test_lines_hold_what_a_gpu_run_is_watched_by(fp16):
