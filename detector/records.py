@@ -54,6 +54,12 @@ class Sample:
         return replace(self, **changes)
 
 
+def frame_of_rows(counts: Sequence[int]) -> Int64[Tensor, " N"]:
+    """Which frame each row is of, where the rows of frames follow one another. By NumPy: torch's
+    `repeat_interleave` on a CPU wakes all its threads, for milliseconds where they are busy."""
+    return torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Frames put together for a model: points of all frames one after another."""

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from detector.geometry import VoxelGrid
+from detector.records import frame_of_rows
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class TrueBoxes:
         cls, boxes: Sequence[Float[Tensor, "n 7|9"]], labels: Sequence[Int64[Tensor, " n"]]
     ) -> TrueBoxes:
         """Of each frame's boxes and labels."""
-        counts = torch.tensor([len(of_frame) for of_frame in boxes])
-        frames = torch.repeat_interleave(torch.arange(len(boxes)), counts)
+        frames = frame_of_rows([len(of_frame) for of_frame in boxes])
         return cls(
             torch.cat(list(boxes)).float(), torch.cat(list(labels)),
             frames.to(boxes[0].device, non_blocking=True), len(boxes),

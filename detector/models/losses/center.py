@@ -69,12 +69,17 @@ def decoupled_diou_loss(
     half_p, half_t = predicted[:, 3:6] / 2, target[:, 3:6] / 2
     high = torch.minimum(offset + half_p, half_t)
     low = torch.maximum(offset - half_p, -half_t)
-    overlap = (high - low).clamp(min=0).prod(1)
-    union = predicted[:, 3:6].prod(1) + target[:, 3:6].prod(1) - overlap
+    overlap = _product((high - low).clamp(min=0))
+    union = _product(predicted[:, 3:6]) + _product(target[:, 3:6]) - overlap
     hull = torch.maximum(offset + half_p, half_t) - torch.minimum(offset - half_p, -half_t)
     distance = (offset**2).sum(1) / (hull**2).sum(1).clamp(min=1e-6)
     loss = 1 - overlap / union.clamp(min=1e-6) + distance
     return torch.where(valid, loss, 0.0).sum() / valid.sum().clamp(min=1)
+
+
+def _product(sizes: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """`sizes.prod(1)`, whose gradient would wait for a GPU to say whether there is a 0."""
+    return sizes[:, 0] * sizes[:, 1] * sizes[:, 2]
 
 
 def iou_prediction_loss(

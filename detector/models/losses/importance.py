@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from detector.geometry import VoxelGrid
 from detector.ops.boxes import box_of_point
+from detector.records import frame_of_rows
 from detector.sparse.focal import FocalImportance
 
 
@@ -62,7 +63,7 @@ def voxels_in_boxes(
     centers = grid.centers(coordinates[:, 1:], stride).double()                # (V, 3)
     centers[:, 2] += APART_M * coordinates[:, 0]
     all_boxes = torch.cat([of_frame[:, :7] for of_frame in boxes]).to(centers)
-    frame = torch.arange(batch_size).repeat_interleave(torch.tensor([len(b) for b in boxes]))
+    frame = frame_of_rows([len(of_frame) for of_frame in boxes])
     all_boxes[:, 2] += APART_M * frame.to(centers, non_blocking=True)
     return box_of_point(centers, all_boxes) >= 0
 
