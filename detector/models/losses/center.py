@@ -11,19 +11,25 @@ from torch.nn import functional as F
 
 def gaussian_focal_loss(
     logits: Float[Tensor, "B K Y X"], target: Float[Tensor, "B K Y X"],
-    alpha: float = 2.0, beta: float = 4.0,
+    labelled: Bool[Tensor, "B K"] | None = None, alpha: float = 2.0, beta: float = 4.0,
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Focal loss for heatmaps, divided by the number of peaks (at least one).
 
     Cells where the target is 1 are positive; the others count as negative with the weight
     (1 - target)^beta. Law, Deng: "CornerNet", ECCV 2018, equation 1. Computed from logits, so
     that no probability has to be clamped.
+
+    Args:
+        labelled: where it is False, cells that are no peak don't count: there may be an object
+            that has no label.
     """
     logits, target = logits.float(), target.float()
     probability = logits.sigmoid()
     positive = (target == 1).float()
     at_peak = (1 - probability) ** alpha * F.logsigmoid(logits) * positive
     elsewhere = probability**alpha * F.logsigmoid(-logits) * (1 - target) ** beta
+    if labelled is not None:
+        elsewhere = elsewhere * labelled[..., None, None]
     return -(at_peak + elsewhere).sum() / positive.sum().clamp(min=1)
 
 
@@ -63,8 +69,8 @@ def decoupled_diou_loss(
     half_p, half_t = predicted[:, 3:6] / 2, target[:, 3:6] / 2
     high = torch.minimum(offset + half_p, half_t)
     low = torch.maximum(offset - half_p, -half_t)
-    overlap = (high - low).clamp(min=0).prod(1)
-    union = predicted[:, 3:6].prod(1) + target[:, 3:6].prod(1) - overlap
+    overlap = _product((high - low).clamp(min=0))
+    union = _product(predicted[:, 3:6]) + _product(target[:, 3:6]) - overlap
     hull = torch.maximum(offset + half_p, half_t) - torch.minimum(offset - half_p, -half_t)
     distance = (offset**2).sum(1) / (hull**2).sum(1).clamp(min=1e-6)
     loss = 1 - overlap / union.clamp(min=1e-6) + distance
@@ -111,6 +117,11 @@ def _half_diagonals(
     along = torch.stack([cos, sin], 1) * boxes[:, 3:4] / 2
     across = torch.stack([-sin, cos], 1) * boxes[:, 4:5] / 2
     return along + across, along - across
+
+
+def _product(sizes: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """`sizes.prod(1)`, whose gradient would wait for a GPU to say whether there is a 0."""
+    return sizes[:, 0] * sizes[:, 1] * sizes[:, 2]
 
 
 def iou_prediction_loss(
