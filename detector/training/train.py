@@ -106,7 +106,6 @@ def train(
         work_dir, about, config.best_metric, config.keep_checkpoints, guard
     )
     optimizer = make_optimizer(build(config.optimizer), model.to(device), device)
-    dtype = autocast_dtype(config.precision, device)
     if config.cuda_graph and device.type == "cuda" and processes == config.accumulate == 1:
         model.replay_dense_loss(dtype)
     hooks = [
