@@ -19,7 +19,7 @@ from detector.training.step import (
     TrainableDetector,
     UpdateWeights,
     fuse_backbone,
-    parameter_groups,
+    make_optimizer,
 )
 
 
@@ -62,8 +62,8 @@ def measure_training(config: Config, steps: int, warmup: int = 10) -> TrainingTi
     device = device_of_process()
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = True
-    model = TrainableDetector(build_model(config)).to(device).train()
-    optimizer = build(config.optimizer)(parameter_groups(model))
+    model = TrainableDetector(build_model(config), config.frozen).to(device).train()
+    optimizer = make_optimizer(build(config.optimizer), model, device)
     for group in optimizer.param_groups:
         group["lr"] *= 0.1                  # where a schedule begins
     update = UpdateWeights(
@@ -71,6 +71,8 @@ def measure_training(config: Config, steps: int, warmup: int = 10) -> TrainingTi
         device=device,
     )  # fmt: skip
     fuse_backbone(model.detector, config.fused_backbone, update.dtype, device)
+    if config.cuda_graph and device.type == "cuda":
+        model.replay_dense_loss(update.dtype)
     frames = TrainingFrames(
         build(config.train_dataset), build(config.train_transforms), config.seed,
         config.cache_frames, config.epochs,

@@ -36,7 +36,7 @@ from detector.training.step import (
     UpdateWeights,
     autocast_dtype,
     fuse_backbone,
-    parameter_groups,
+    make_optimizer,
 )
 from detector.training.sync_norm import synchronise_norms
 
@@ -78,7 +78,7 @@ def train(
     if rank == 0:
         prepare_work_dir(work_dir, config, resume)
     torch.manual_seed(config.seed)
-    model = TrainableDetector(build_model(config))
+    model = TrainableDetector(build_model(config), config.frozen)
     if weights is not None:
         content = load_checkpoint(weights)
         check_weights(model.detector, content, weights, config.classes)
@@ -105,7 +105,9 @@ def train(
     checkpoints = Checkpoints(
         work_dir, about, config.best_metric, config.keep_checkpoints, guard
     )
-    optimizer = build(config.optimizer)(parameter_groups(model))
+    optimizer = make_optimizer(build(config.optimizer), model.to(device), device)
+    if config.cuda_graph and device.type == "cuda" and processes == config.accumulate == 1:
+        model.replay_dense_loss(dtype)
     hooks = [
         guard,
         ScheduleHook(build(config.schedule), optimizer.param_groups[0]["lr"]),

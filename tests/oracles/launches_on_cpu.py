@@ -18,7 +18,7 @@ def stand_in(monkeypatch) -> list[str]:
     """Puts these kernels in the GPU's place; the names of those that are started, in order."""
     started: list[str] = []
 
-    def start(kernel, grid, threads, *arguments, device):
+    def start(kernel, grid, threads, *arguments, device, overlap=False):
         started.append(kernel.name)
         KERNELS[kernel.name](kernel.defines, *arguments)
 
@@ -52,8 +52,9 @@ def pack(defines, given, is_float32, turned, flipped, scale, source, target, pac
     at(packed, np.float16, *filled.shape)[:] = filled
 
 
-def convolve(defines, features, packed, table, pitch, masks, count, capacity, bias, residual, relu,
-             out):  # fmt: skip
+def convolve(defines, features, packed, table, pitch, masks, order, tiles, count, capacity, bias,
+             residual, relu, out):  # fmt: skip
+    assert order is None
     offsets, source, target = (defines[name] for name in ("OFFSETS", "CIN", "COUT"))
     rows = rows_of(capacity, count)
     tables = at(table, np.int32, (offsets - 1) * pitch + rows)

@@ -16,15 +16,14 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import loading
 from detector.ops.occupancy import KernelMap, Occupancy
-from detector.ops.occupancy.gpu import new_table
 from detector.ops.occupancy.lent import Lender
-from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.shapes import ONE, Triple
+from detector.ops.occupancy.tables import ConvTable, fill_table
 from detector.sparse.planned.chain import Layer, Shape
 from detector.sparse.planned.chain_pass import ChainPass
 
 ROOM = 1.05
 """How many times the largest batch's voxels there is room for."""
-ONE = (1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,9 @@ class _Map:
 
     def fill(self, levels: Sequence[Occupancy]) -> None:
         table = self.kernel_map.table
-        levels[self.finer].bitmap.fill_table(
-            levels[self.coarser].coordinates, levels[self.coarser].count, table, table.tile_masks,
+        fill_table(
+            levels[self.finer].bitmap, levels[self.coarser].coordinates,
+            levels[self.coarser].count, [ConvTable(table, table.tile_masks)],
             self.kernel_map.kernel_size, self.stride, self.padding, self.dilation,
         )  # fmt: skip
 
@@ -93,10 +93,10 @@ class CapturedChain:
                 )
             key = finer, level, conv.kernel_size, stride, padding, conv.dilation
             if key not in distinct:
-                table, masks = new_table(
+                made = ConvTable.empty(
                     conv.weight.shape[:3].numel(), self.capacities[level], device
                 )
-                table.tile_masks = masks
+                table, table.tile_masks = made.table, made.masks
                 mirrored = layer.step is None and all(k % 2 for k in conv.kernel_size)
                 kernel_map = KernelMap(
                     table, self.capacities[finer], conv.kernel_size, mirrored=mirrored

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import Memory
 from detector.ops.occupancy import KernelMap
-from detector.ops.occupancy.gpu import fill_transposed, tile_masks
+from detector.ops.occupancy.tables import fill_transposed, tile_masks
 from detector.ops.sparse_conv import tensor_cores
 from detector.ops.sparse_norm.gpu import MOST_SUMS, norm_kernels
 from detector.sparse.planned.chain import Layer, Shape
