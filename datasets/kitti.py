@@ -26,7 +26,8 @@ from datasets.kitti_files import (
     read_split,
     write_objects,
 )
-from datasets.kitti_view import in_camera_view
+from datasets.kitti_splits import find_split
+from datasets.kitti_view import in_camera_view, on_objects
 from detector.errors import InputError
 from detector.metrics.kitti import KittiObjects, KittiResult, evaluate_kitti
 from detector.metrics.kitti.evaluate import MIN_OVERLAP
@@ -55,6 +56,9 @@ class KittiDataset:
         crop_to_camera: keep only points that project into the picture, as only what the camera
             sees is labelled. Scans cropped already pass unchanged.
         drop_not_finite: leave out points that are NaN or infinite, instead of raising.
+        without_types: types of labels whose points are left out of the scan, for training: what
+            looks like one of `classes` and has no box as one. Behind `DontCare` are objects that
+            nobody labelled, and a `Van` hardly differs from a `Car`.
         other_types: names that a data set in this layout has besides KITTI's.
 
     Raises:
@@ -75,6 +79,7 @@ class KittiDataset:
         folder: str | None = None,
         crop_to_camera: bool = True,
         drop_not_finite: bool = False,
+        without_types: Iterable[str] = (),
         other_types: Iterable[str] = (),
     ):
         self.root = Path(root)
@@ -82,13 +87,19 @@ class KittiDataset:
         self.with_images = with_images
         self.crop_to_camera = crop_to_camera
         self.drop_not_finite = drop_not_finite
+        self.without_types = tuple(without_types)
         self.other_types = tuple(other_types)
-        known = (*KITTI_TYPES[:-1], *self.other_types)
-        for name in self.classes:
-            if name not in known:
-                raise InputError(
-                    f"classes: '{name}' is no type of KITTI; the known ones are {', '.join(known)}"
-                )
+        objects = (*KITTI_TYPES[:-1], *self.other_types)
+        for setting, names, known in (
+            ("classes", self.classes, objects),
+            ("without_types", self.without_types, (*objects, "DontCare")),
+        ):
+            for name in names:
+                if name not in known:
+                    raise InputError(
+                        f"{setting}: '{name}' is no type of KITTI; the known ones are "
+                        f"{', '.join(known)}"
+                    )
         named = isinstance(split, str | Path)
         self.split = Path(split).stem if named else "frames as given"
         if folder is None:
@@ -128,6 +139,10 @@ class KittiDataset:
                     f"or read it with crop_to_camera=False"
                 )
             points = points[seen]
+        if self.without_types and self.with_labels:
+            objects = self.objects(frame_id)
+            chosen = np.array([name in self.without_types for name in objects.types], bool)
+            points = points[~on_objects(points, calibration, objects, chosen)]
         boxes, labels = np.zeros((0, 7)), np.zeros(0, np.int64)
         if self.with_labels:
             boxes, labels = self._boxes(frame_id, calibration)
@@ -296,22 +311,3 @@ class KittiDataset:
                 f"frames of split '{self.split}' lack theirs in this folder: complete it, or take "
                 f"the frames out of the split"
             )
-
-
-def find_split(root: Path, split: str | Path) -> Path:
-    """The file of a split: `root/ImageSets/SPLIT.txt`, or `split` itself where it is a file.
-
-    Raises:
-        InputError: neither is there; the message lists the splits that are.
-    """
-    named = root / "ImageSets" / f"{split}.txt"
-    if named.is_file():
-        return named
-    if Path(split).is_file():
-        return Path(split)
-    present = sorted(path.stem for path in (root / "ImageSets").glob("*.txt"))
-    raise InputError(
-        f"{named}: no such split; "
-        + (f"there are {', '.join(present)}" if present else "there are none")
-        + " (write one with `tools/prepare.py kitti`, or give the path of a file with frame ids)"
-    )

@@ -1,4 +1,4 @@
-"""Split files for a folder in KITTI's layout that has none."""
+"""Split files: where they are, and for a folder in KITTI's layout that has none."""
 
 from __future__ import annotations
 
@@ -65,3 +65,21 @@ def write_splits(
             "compare, remove these files and give --splits DIR."
         )
     return sentences
+
+def find_split(root: Path, split: str | Path) -> Path:
+    """The file of a split: `root/ImageSets/SPLIT.txt`, or `split` itself where it is a file.
+
+    Raises:
+        InputError: neither is there; the message lists the splits that are.
+    """
+    named = root / "ImageSets" / f"{split}.txt"
+    if named.is_file():
+        return named
+    if Path(split).is_file():
+        return Path(split)
+    present = sorted(path.stem for path in (root / "ImageSets").glob("*.txt"))
+    raise InputError(
+        f"{named}: no such split; "
+        + (f"there are {', '.join(present)}" if present else "there are none")
+        + " (write one with `tools/prepare.py kitti`, or give the path of a file with frame ids)"
+    )

@@ -50,6 +50,9 @@ class Config:
     """Node of the optimizer, without its parameters; `lr` is the schedule's peak."""
     schedule: dict
     """Node of the function that makes the schedule (see `detector.training.schedule`)."""
+    frozen: tuple[str, ...]
+    """Parts of the detector, by their names in it such as "backbone", that keep their weights and
+    the statistics of their norms; for fine-tuning."""
     clip_norm: float
     """Gradients are scaled down to this norm."""
     accumulate: int
@@ -57,6 +60,12 @@ class Config:
     precision: str
     """What products are computed in: float32, bfloat16, float16, or auto, which is bfloat16 where
     the device has instructions for it and float32 elsewhere."""
+    fused_backbone: bool
+    """On a GPU, in float16 or bfloat16: train the sparse backbone's layers as one step of autograd
+    in place of one by one, where that can be done; the start of a run says so if it can't."""
+    cuda_graph: bool
+    """On one GPU, without `accumulate`: replay what comes behind the sparse backbone, losses and
+    gradients included, as CUDA graphs."""
     sync_norm: bool
     """Whether norms take their statistics over the frames of all processes; for few frames on
     each."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 
@@ -44,12 +44,20 @@ class Sample:
     """True boxes of the classes trained on."""
     labels: Int64[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Index of each box's class in the config's `classes`."""
+    labelled: Bool[np.ndarray, " K"] | None = None
+    """Of which of the config's classes every object in the frame has a box; None: of all."""
     cameras: tuple[Camera, ...] = ()
     """Pictures, where the adapter was asked to read them."""
 
     def replace(self, **changes) -> Sample:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+
+def frame_of_rows(counts: Sequence[int]) -> Int64[Tensor, " N"]:
+    """Which frame each row is of, where the rows of frames follow one another. By NumPy: torch's
+    `repeat_interleave` on a CPU wakes all its threads, for milliseconds where they are busy."""
+    return torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class Batch:
     """True boxes of each frame."""
     labels: tuple[Int64[Tensor, " N"], ...]
     """Class index of each true box."""
+    labelled: Bool[Tensor, "B K"] | None = None
+    """Of which classes every object of each frame has a box; None: of all, in all frames."""
 
     @property
     def batch_size(self) -> int:
@@ -75,19 +85,38 @@ class Batch:
     @property
     def frame_of_point(self) -> Tensor:
         """(P,) int32: which frame of the batch each point belongs to, on the points' device."""
-        frames = torch.repeat_interleave(
-            torch.arange(self.batch_size, dtype=torch.int32), self.point_counts
+        device = self.points.device
+        return torch.repeat_interleave(
+            torch.arange(self.batch_size, dtype=torch.int32, device=device),
+            self.point_counts.to(device, non_blocking=True),
+            output_size=len(self.points),   # which a GPU would otherwise be asked for
         )
-        return frames.to(self.points.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with points, boxes and labels on `device`."""
+        counts = [len(boxes) for boxes in self.boxes]
         return replace(
             self,
             points=self.points.to(device, non_blocking=True),
-            boxes=tuple(b.to(device, non_blocking=True) for b in self.boxes),
-            labels=tuple(l.to(device, non_blocking=True) for l in self.labels),
+            boxes=torch.cat(self.boxes).to(device, non_blocking=True).split(counts),
+            labels=torch.cat(self.labels).to(device, non_blocking=True).split(counts),
+            labelled=None if self.labelled is None else self.labelled.to(device, non_blocking=True),
         )
+
+    def __reduce__(self):
+        """Between processes a batch travels as a few tensors, however many frames it has: each one
+        costs a file descriptor there."""
+        counts = [len(boxes) for boxes in self.boxes]
+        joined = torch.cat(self.boxes), torch.cat(self.labels), counts, self.labelled
+        return _joined_batch, (self.frame_ids, self.points, self.point_counts, *joined)
+
+
+def _joined_batch(
+    frame_ids: tuple[str, ...], points: Tensor, point_counts: Tensor, boxes: Tensor,
+    labels: Tensor, counts: list[int], labelled: Tensor | None,
+) -> Batch:  # fmt: skip
+    parts = boxes.split(counts), labels.split(counts)
+    return Batch(frame_ids, points, point_counts, *parts, labelled)
 
 
 @dataclass(frozen=True)
@@ -125,10 +154,17 @@ def collate(samples: Sequence[Sample]) -> Batch:
                 f"frame {sample.frame_id} has point columns {sample.point_features}, frame "
                 f"{samples[0].frame_id} has {features}; a batch needs the same columns in all"
             )
+    labelled = None
+    if any(s.labelled is not None for s in samples):
+        classes = next(len(s.labelled) for s in samples if s.labelled is not None)
+        every = np.ones(classes, bool)
+        rows = [every if s.labelled is None else s.labelled for s in samples]
+        labelled = torch.from_numpy(np.stack(rows))
     return Batch(
         frame_ids=tuple(s.frame_id for s in samples),
         points=torch.from_numpy(np.concatenate([s.points for s in samples])),
         point_counts=torch.tensor([len(s.points) for s in samples]),
         boxes=tuple(torch.from_numpy(s.boxes) for s in samples),
         labels=tuple(torch.from_numpy(s.labels) for s in samples),
+        labelled=labelled,
     )

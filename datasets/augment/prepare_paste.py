@@ -16,6 +16,7 @@ from datasets.augment.paste_database import (
     write_paste_database,
 )
 from datasets.balance import ClassBalancedDataset
+from datasets.combined import ConcatDataset
 from detector.config import Config, build
 from detector.errors import InputError
 
@@ -52,13 +53,19 @@ def prepare_paste(
         workers: processes that read frames.
         watch: passes the frames on, given how many there are; for a progress bar.
     """
-    dataset = build(config.train_dataset)
-    while isinstance(dataset, ClassBalancedDataset):
-        dataset = dataset.dataset
+    dataset = _each_frame_once(build(config.train_dataset))
     source = f"{type(dataset).__name__} of {config.path}, {len(dataset)} frames"
     frames = watch(_read(ObjectsOfFrames(dataset), workers), len(dataset))
     write_paste_database(path, frames, config.classes, source)
     return PasteDatabase(path)
+
+
+def _each_frame_once(dataset):
+    if isinstance(dataset, ClassBalancedDataset):
+        return _each_frame_once(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return ConcatDataset([_each_frame_once(part) for part in dataset.datasets])
+    return dataset
 
 
 def _read(objects: ObjectsOfFrames, workers: int) -> Iterator[FrameObjects]:

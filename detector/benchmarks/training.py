@@ -15,7 +15,12 @@ from detector.config import Config, build, build_model
 from detector.records import Batch
 from detector.training.data import EpochBatches, TrainingFrames, training_batches
 from detector.training.distributed import device_of_process
-from detector.training.step import TrainableDetector, UpdateWeights, parameter_groups
+from detector.training.step import (
+    TrainableDetector,
+    UpdateWeights,
+    fuse_backbone,
+    make_optimizer,
+)
 
 
 @dataclass(frozen=True)
@@ -57,14 +62,17 @@ def measure_training(config: Config, steps: int, warmup: int = 10) -> TrainingTi
     device = device_of_process()
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = True
-    model = TrainableDetector(build_model(config)).to(device).train()
-    optimizer = build(config.optimizer)(parameter_groups(model))
+    model = TrainableDetector(build_model(config), config.frozen).to(device).train()
+    optimizer = make_optimizer(build(config.optimizer), model, device)
     for group in optimizer.param_groups:
         group["lr"] *= 0.1                  # where a schedule begins
     update = UpdateWeights(
         optimizer, clip_norm=config.clip_norm, accumulate=1, precision=config.precision,
         device=device,
     )  # fmt: skip
+    fuse_backbone(model.detector, config.fused_backbone, update.dtype, device)
+    if config.cuda_graph and device.type == "cuda":
+        model.replay_dense_loss(update.dtype)
     frames = TrainingFrames(
         build(config.train_dataset), build(config.train_transforms), config.seed,
         config.cache_frames, config.epochs,

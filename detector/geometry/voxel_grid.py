@@ -83,6 +83,6 @@ class VoxelGrid:
 
     def centers(self, coordinates: Int[Tensor, "V 3"], stride: int = 1) -> Float[Tensor, "V 3"]:
         """x, y, z of the centres of cells (z, y, x), of a map downsampled by `stride`."""
-        minimum = torch.tensor(self.minimum, device=coordinates.device)
-        size = torch.tensor(self.voxel_size, device=coordinates.device) * stride
-        return (coordinates.flip(-1) + 0.5) * size + minimum
+        # Column by column, with plain numbers: tensors of them would have to go to a GPU, waiting.
+        columns = zip(coordinates.flip(-1).unbind(-1), self.voxel_size, self.minimum, strict=True)
+        return torch.stack([(c + 0.5) * (size * stride) + low for c, size, low in columns], -1)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from detector.geometry import VoxelGrid
 from detector.models.flips import FLIPS, check_symmetric, flipped, mean_maps
 from detector.models.heads import TaskMaps
 from detector.models.losses import focal_importance_loss
+from detector.models.targets import TrueBoxes
 from detector.records import Batch, Detections
 from detector.sparse import SparseTensor
 
@@ -77,16 +78,30 @@ class CenterPoint(nn.Module):
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 module.momentum = norm_momentum
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Named terms that training adds up: the head's and, with focal stages, `importance`."""
+    def loss(
+        self, batch: Batch, dense_loss: Callable[..., dict[str, Tensor]] | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Named terms that training adds up: the head's and, with focal stages, `importance`.
+
+        Args:
+            dense_loss: what computes `self.dense_loss`, if not that itself.
+        """
         features = self.backbone(self.encoder(batch))
-        terms = self.head.loss(self.head(self.bev(features.bev)), batch)
+        true = TrueBoxes.of(batch.boxes, batch.labels)
+        terms = (dense_loss or self.dense_loss)(features.bev, true, batch.labelled)
         if features.importances:
             terms["importance"] = self.importance_weight * sum(
-                focal_importance_loss(importance, batch.boxes, self.grid)
+                focal_importance_loss(importance, batch.boxes, self.grid, batch.labelled)
                 for importance in features.importances
             )
         return terms
+
+    def dense_loss(
+        self, bev: Float[Tensor, "B C Y X"], true: TrueBoxes,
+        labelled: Bool[Tensor, "B K"] | None = None,
+    ) -> dict[str, Float[Tensor, ""]]:  # fmt: skip
+        """The head's terms, from the backbone's map on: shapes don't depend on the points."""
+        return self.head.loss(self.head(self.bev(bev)), true, labelled)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Detections]:

@@ -8,6 +8,7 @@ Zhou, Wang, Krähenbühl: "Objects as Points", 2019; radius from Law, Deng: "Cor
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from detector.geometry import VoxelGrid
+from detector.records import frame_of_rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,29 @@ class BEVGrid:
         """Whether (x, y) in cells lies on the map; NaN does not."""
         x, y = cells[..., 0], cells[..., 1]
         return (x >= 0) & (x < self.shape[1]) & (y >= 0) & (y < self.shape[0])
+
+
+@dataclass(frozen=True)
+class TrueBoxes:
+    """The true boxes of a batch, those of its frames one after another."""
+
+    boxes: Float[Tensor, "N 7|9"]
+    labels: Int64[Tensor, " N"]
+    """Class index of each; -1 for a row that doesn't count."""
+    frames: Int64[Tensor, " N"]
+    """Which frame of the batch each belongs to."""
+    batch_size: int
+
+    @classmethod
+    def of(
+        cls, boxes: Sequence[Float[Tensor, "n 7|9"]], labels: Sequence[Int64[Tensor, " n"]]
+    ) -> TrueBoxes:
+        """Of each frame's boxes and labels."""
+        frames = frame_of_rows([len(of_frame) for of_frame in boxes])
+        return cls(
+            torch.cat(list(boxes)).float(), torch.cat(list(labels)),
+            frames.to(boxes[0].device, non_blocking=True), len(boxes),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,8 +118,7 @@ def _smaller_root(a: float, b: Tensor, c: Tensor) -> Tensor:
 
 
 def assign_centers(
-    boxes: Sequence[Float[Tensor, "n 7|9"]],
-    labels: Sequence[Int64[Tensor, " n"]],
+    true: TrueBoxes,
     classes: Sequence[int],
     bev: BEVGrid,
     *,
@@ -106,22 +130,15 @@ def assign_centers(
     """Targets of the classes `classes` (indices into the config's tuple), one channel each.
 
     Args:
-        boxes, labels: of each frame; boxes outside the map or without a positive size are left
-            out, as are labels that are not in `classes`.
+        true: boxes outside the map or without a positive size are left out, as are labels that
+            are not in `classes`.
         min_overlap: see `gaussian_radius`.
         min_radius, max_radius: bounds of the Gaussian's radius, cells.
         neighbours: cells up to this far from the centre's, along x and y, regress the box as
             well; 0 is the published way, 1 learns from nine cells instead of one.
     """
-    device = boxes[0].device
-    frame = torch.repeat_interleave(
-        torch.arange(len(boxes)), torch.tensor([len(b) for b in boxes])
-    ).to(device, non_blocking=True)
-    box = torch.cat(list(boxes)).float()                                    # (N, 7 or 9)
-    label = torch.cat(list(labels))
-    channel_of_class = torch.full((max(max(classes), 0) + 1,), -1, dtype=torch.int64)
-    channel_of_class[list(classes)] = torch.arange(len(classes))
-    channel_of_class = channel_of_class.to(device, non_blocking=True)
+    box, label, frame, device = true.boxes, true.labels, true.frames, true.boxes.device
+    channel_of_class = _channel_of_class(tuple(classes), device)
     known = (label >= 0) & (label < len(channel_of_class))
     channel = channel_of_class[torch.where(known, label, 0)]
 
@@ -138,11 +155,11 @@ def assign_centers(
     harmless[:, 3:6] = 1
     box = torch.where(valid[:, None], box, harmless)
 
-    size = box[:, 3:5] / box.new_tensor(bev.cell)
-    radius = gaussian_radius(size[:, 0], size[:, 1], min_overlap).floor()
+    length, width = (box[:, 3 + i] / bev.cell[i] for i in range(2))
+    radius = gaussian_radius(length, width, min_overlap).floor()
     heatmap = _draw_gaussians(
         frame, channel, cell, radius.clamp(min_radius, max_radius), valid,
-        (len(boxes), len(classes), rows, columns), max_radius,
+        (true.batch_size, len(classes), rows, columns), max_radius,
     )  # fmt: skip
 
     reach = torch.arange(-neighbours, neighbours + 1, device=device)
@@ -157,6 +174,14 @@ def assign_centers(
         boxes=box.repeat_interleave(len(shift), 0),
         valid=on_map.reshape(-1),
     )
+
+
+@functools.cache
+def _channel_of_class(classes: tuple[int, ...], device: torch.device) -> Int64[Tensor, " C"]:
+    """The place of each class in `classes`, -1 for those that aren't there."""
+    channels = torch.full((max(max(classes), 0) + 1,), -1, dtype=torch.int64)
+    channels[list(classes)] = torch.arange(len(classes))
+    return channels.to(device)
 
 
 def _draw_gaussians(
@@ -175,10 +200,11 @@ def _draw_gaussians(
         (torch.maximum(dx.abs(), dy.abs()) <= radius[:, None])
         & (x >= 0) & (x < columns) & (y >= 0) & (y < rows) & valid[:, None]
     )  # fmt: skip
+    # What is not drawn adds its 0 near by: at one cell for all, atomic updates would queue.
+    x, y = x.clamp(0, columns - 1), y.clamp(0, rows - 1)
     flat = ((frame * channels + channel)[:, None] * rows + y) * columns + x
     heatmap = value.new_zeros(shape)
     heatmap.view(-1).scatter_reduce_(
-        0, torch.where(drawn, flat, 0).reshape(-1), torch.where(drawn, value, 0.0).reshape(-1),
-        "amax",
-    )  # fmt: skip
+        0, flat.reshape(-1), torch.where(drawn, value, 0.0).reshape(-1), "amax"
+    )
     return heatmap

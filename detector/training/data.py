@@ -121,13 +121,8 @@ class _Loaded:
         """Called by the loader; from pinned memory, copies to a GPU run beside other work."""
         if self.batch is None:
             return self
-        batch = replace(
-            self.batch,
-            points=self.batch.points.pin_memory(),
-            boxes=tuple(boxes.pin_memory() for boxes in self.batch.boxes),
-            labels=tuple(labels.pin_memory() for labels in self.batch.labels),
-        )
-        return replace(self, batch=batch)
+        # Boxes and labels are a few kilobytes, which the driver copies aside by itself.
+        return replace(self, batch=replace(self.batch, points=self.batch.points.pin_memory()))
 
 
 class _Guarded(Dataset):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from detector.errors import InputError
+from detector.models.backbones import SparseEncoder
 from detector.records import Batch, Detections
+from detector.training.graphed import GraphedDenseLoss
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,6 +38,31 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if features & {"avx512_bf16", "amx_bf16", "bf16"} else None
 
 
+def fuse_backbone(
+    detector: nn.Module, fused: bool, dtype: torch.dtype | None, device: torch.device
+) -> str | None:
+    """Has the sparse backbone's layers trained as one step of autograd, or one by one.
+
+    Returns:
+        How they are, as a sentence to print; None where there is no choice: on a CPU, or without
+        a sparse backbone.
+    """
+    backbone = getattr(detector, "backbone", None)
+    if not isinstance(backbone, SparseEncoder):
+        return None
+    backbone.fused = fused
+    if device.type != "cuda":
+        return None
+    from detector.sparse.planned.chain import obstacle
+
+    reasons = [obstacle(chain, dtype or torch.float32, device) for chain, _ in backbone.chains()]
+    reason = next(filter(None, reasons), None) if fused else "fused_backbone is False"
+    if reason is not None:
+        return f"sparse backbone: layer by layer, because {reason}"
+    between = " between focal stages" if backbone.focal else ""
+    return f"sparse backbone: fused, the layers{between} are one step of autograd"
+
+
 class ToDevice(nn.Module):
     """Moves a batch to where the weights are."""
 
@@ -46,14 +75,45 @@ class ToDevice(nn.Module):
 
 
 class TrainableDetector(BaseModel):
-    """Gives a detector's `loss` and `predict` to the Runner."""
+    """Gives a detector's `loss` and `predict` to the Runner.
 
-    def __init__(self, detector: nn.Module):
+    Args:
+        detector: the detector.
+        frozen: names of its parts that training leaves as they are, statistics of norms included.
+
+    Raises:
+        InputError: it has no such part.
+    """
+
+    def __init__(self, detector: nn.Module, frozen: Sequence[str] = ()):
         super().__init__(data_preprocessor=ToDevice())
         self.detector = detector
+        try:
+            self.frozen = [detector.get_submodule(name) for name in frozen]
+        except AttributeError as error:
+            raise InputError(
+                f"frozen: {error}; parts are {', '.join(n for n, _ in detector.named_children())} "
+                f"and what is in them, such as bev.blocks.0"
+            ) from None
+        for part in self.frozen:
+            part.requires_grad_(False)
+        self._options: dict[str, Any] = {}
+
+    def replay_dense_loss(self, dtype: torch.dtype | None) -> None:
+        """From now on, what comes behind the sparse backbone is replayed (see
+        `detector.training.graphed`), which asks that every backward be followed by an update."""
+        self._options = {"dense_loss": GraphedDenseLoss(self.detector, dtype)}
+
+    def train(self, mode: bool = True) -> TrainableDetector:
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def forward(self, batch: Batch, mode: str) -> dict[str, Tensor] | list[Detections]:
-        return self.detector.loss(batch) if mode == "loss" else self.detector.predict(batch)
+        if mode != "loss":
+            return self.detector.predict(batch)
+        return self.detector.loss(batch, **self._options)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Every term counts, whatever its name; they stay on the device until they are written."""
@@ -131,10 +191,39 @@ class UpdateWeights(OptimWrapper):
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
+        saved = state["optimizer"]
+        # How updates are computed is this machine's matter, not that of the one that saved.
+        groups = [
+            {**theirs, **{k: ours[k] for k in IMPLEMENTATIONS if k in ours}}
+            for theirs, ours in zip(
+                saved["param_groups"], self.optimizer.param_groups, strict=True
+            )
+        ]
+        self.optimizer.load_state_dict({**saved, "param_groups": groups})
         # Empty where the run went on without scaling: on a CPU, or in another precision.
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+
+
+def make_optimizer(
+    factory: Callable[..., torch.optim.Optimizer], model: nn.Module, device: torch.device
+) -> torch.optim.Optimizer:
+    """The config's optimizer over a model's parameters.
+
+    On a GPU it is fused where torch has that: one kernel updates all weights, and it finds out by
+    itself whether a scaled loss left gradients that are not finite, for which the host would
+    otherwise wait at every step.
+    """
+    arguments = inspect.signature(factory).parameters
+    chosen = any(name in getattr(factory, "keywords", {}) for name in IMPLEMENTATIONS)
+    options = {}
+    if device.type == "cuda" and "fused" in arguments and not chosen:
+        options["fused"] = True
+    return factory(parameter_groups(model), **options)
+
+
+IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
+"""Options of torch's optimizers that say how, and not what, they compute."""
 
 
 def parameter_groups(model: nn.Module) -> list[dict]:

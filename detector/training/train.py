@@ -31,7 +31,13 @@ from detector.training.runner import (
     TrainLoop,
 )
 from detector.training.schedule import ScheduleHook
-from detector.training.step import TrainableDetector, UpdateWeights, parameter_groups
+from detector.training.step import (
+    TrainableDetector,
+    UpdateWeights,
+    autocast_dtype,
+    fuse_backbone,
+    make_optimizer,
+)
 from detector.training.sync_norm import synchronise_norms
 
 
@@ -72,7 +78,7 @@ def train(
     if rank == 0:
         prepare_work_dir(work_dir, config, resume)
     torch.manual_seed(config.seed)
-    model = TrainableDetector(build_model(config))
+    model = TrainableDetector(build_model(config), config.frozen)
     if weights is not None:
         content = load_checkpoint(weights)
         check_weights(model.detector, content, weights, config.classes)
@@ -88,6 +94,8 @@ def train(
         dataset, build(config.train_transforms), config.seed, config.cache_frames, config.epochs
     )
     device = device_of_process()
+    dtype = autocast_dtype(config.precision, device)
+    backbone = fuse_backbone(model.detector, config.fused_backbone, dtype, device)
     batches = EpochBatches(len(frames), config.batch_size, config.seed, rank, processes)
     loader = training_batches(frames, batches, config.workers, device, config.skip_bad_frames)
 
@@ -97,7 +105,9 @@ def train(
     checkpoints = Checkpoints(
         work_dir, about, config.best_metric, config.keep_checkpoints, guard
     )
-    optimizer = build(config.optimizer)(parameter_groups(model))
+    optimizer = make_optimizer(build(config.optimizer), model.to(device), device)
+    if config.cuda_graph and device.type == "cuda" and processes == config.accumulate == 1:
+        model.replay_dense_loss(dtype)
     hooks = [
         guard,
         ScheduleHook(build(config.schedule), optimizer.param_groups[0]["lr"]),
@@ -143,8 +153,8 @@ def train(
         print(
             f"{config.path.stem}: {size:,} weights, {len(frames)} frames, {batches.batches} "
             f"steps an epoch, {config.epochs} epochs, on {processes} x {device.type}",
-            flush=True,
-        )
+            *filter(None, [backbone]), sep="\n", flush=True,
+        )  # fmt: skip
     try:
         with StopOnSignal(loop) as stop, lost_process_named(rank, processes):
             runner.train()

@@ -273,3 +273,29 @@ def test_real_truth_as_its_own_result_scores_in_full(real_data, tmp_path):
 def test_classes_that_the_benchmark_does_not_know_are_left_out_of_the_scores(root):
     dataset = KittiDataset(root, "train", classes=("Van", "Car"))
     assert list(dataset.evaluate([as_detections(dataset, 0)]).as_dict()) == ["Car"]
+
+
+def test_points_of_types_left_out_are_gone_and_no_others(root):
+    whole, without = (
+        KittiDataset(root, "trainval", without_types=types)[0].points
+        for types in ((), ("Van", "DontCare"))
+    )
+    dataset = KittiDataset(root, "trainval")
+    calibration, objects = dataset.calibration("000000"), dataset.objects("000000")
+    assert {"Van", "DontCare"} <= set(objects.types)
+    van = KittiDataset(root, "trainval", classes=("Van",))[0].boxes
+    van[:, 3:6] += 0.4
+    in_van = points_in_boxes(torch.from_numpy(whole), torch.from_numpy(van))[:, 0].numpy()
+    # The rectangle, by way of homogeneous coordinates.
+    pixels = np.c_[whole[:, :3], np.ones(len(whole))] @ calibration.camera_from_ego.T
+    pixels = pixels @ calibration.projection.T
+    u, v = pixels[:, 0] / pixels[:, 2], pixels[:, 1] / pixels[:, 2]
+    left, top, right, bottom = objects.bbox[objects.types.index("DontCare")]
+    hidden = (left <= u) & (u < right) & (top <= v) & (v < bottom)
+    assert in_van.sum() > 100 and hidden.sum() > 0
+    assert np.array_equal(without, whole[~(in_van | hidden)])
+
+
+def test_an_unknown_type_to_leave_out_is_named(root):
+    with pytest.raises(InputError, match="without_types: 'Bus' is no type of KITTI.*DontCare"):
+        KittiDataset(root, "train", without_types=("Bus",))

@@ -15,7 +15,7 @@ from detector.models.decode import (
     encode_boxes,
     keep_best,
 )
-from detector.models.targets import BEVGrid, assign_centers
+from detector.models.targets import BEVGrid, TrueBoxes, assign_centers
 
 GRID = VoxelGrid((0, -8, -3, 16, 8, 1), (0.1, 0.1, 0.2))
 BEV = BEVGrid.of(GRID, 4, (40, 40))
@@ -34,7 +34,7 @@ def test_decoding_undoes_encoding(columns):
 
 def perfect_maps(boxes, labels):
     """Maps that say exactly what the targets ask for."""
-    targets = assign_centers([boxes], [labels], (2, 0), BEV)
+    targets = assign_centers(TrueBoxes.of([boxes], [labels]), (2, 0), BEV)
     regression = torch.zeros(1, 8, 40, 40)
     flat = regression.view(8, -1)
     flat[:, targets.cells] = encode_boxes(targets.boxes, targets.cells, BEV).T

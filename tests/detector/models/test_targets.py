@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.geometry import VoxelGrid
-from detector.models.targets import BEVGrid, assign_centers, gaussian_radius
+from detector.models.targets import BEVGrid, TrueBoxes, assign_centers, gaussian_radius
 
 GRID = VoxelGrid((0, -8, -3, 16, 8, 1), (0.1, 0.1, 0.2))
 BEV = BEVGrid.of(GRID, 8, (20, 20))
@@ -78,7 +78,7 @@ def random_boxes(count, seed):
 
 def test_heatmap_matches_the_loop_over_boxes_and_cells():
     boxes, labels = zip(*(random_boxes(12, seed) for seed in range(3)), strict=True)
-    targets = assign_centers(boxes, labels, (2, 0), BEV)
+    targets = assign_centers(TrueBoxes.of(boxes, labels), (2, 0), BEV)
     for frame in range(3):
         expected = heatmap_by_loop(boxes[frame], labels[frame], (2, 0), BEV)
         np.testing.assert_allclose(targets.heatmap[frame].numpy(), expected, atol=1e-6)
@@ -93,7 +93,7 @@ def test_boxes_outside_the_map_or_without_size_do_not_count():
         [8.0, 0.0, 0, -4, 2, 1.5, 0],
         [float("nan"), 0.0, 0, 4, 2, 1.5, 0],
     ])  # fmt: skip
-    targets = assign_centers([boxes], [torch.zeros(6, dtype=torch.int64)], (0,), BEV)
+    targets = assign_centers(TrueBoxes.of([boxes], [torch.zeros(6, dtype=torch.int64)]), (0,), BEV)
     assert targets.valid.tolist() == [True] + [False] * 5
     assert (targets.heatmap == 1).sum() == 1
     assert targets.boxes.isfinite().all()
@@ -101,13 +101,13 @@ def test_boxes_outside_the_map_or_without_size_do_not_count():
 
 def test_labels_of_other_tasks_and_unknown_ones_do_not_count():
     boxes = torch.tensor([[8.0, 0, 0, 4, 2, 1.5, 0]]).repeat(4, 1)
-    targets = assign_centers([boxes], [torch.tensor([1, 0, 7, -1])], (1,), BEV)
+    targets = assign_centers(TrueBoxes.of([boxes], [torch.tensor([1, 0, 7, -1])]), (1,), BEV)
     assert targets.valid.tolist() == [True, False, False, False]
 
 
 def test_first_and_last_cell_of_the_map_can_hold_a_centre():
     boxes = torch.tensor([[0.0, -8, 0, 1, 1, 1, 0], [15.99, 7.99, 0, 1, 1, 1, 0]])
-    targets = assign_centers([boxes], [torch.zeros(2, dtype=torch.int64)], (0,), BEV)
+    targets = assign_centers(TrueBoxes.of([boxes], [torch.zeros(2, dtype=torch.int64)]), (0,), BEV)
     assert targets.heatmap[0, 0, 0, 0] == 1
     assert targets.heatmap[0, 0, -1, -1] == 1
     assert targets.cells.tolist() == [0, 399]
@@ -116,16 +116,17 @@ def test_first_and_last_cell_of_the_map_can_hold_a_centre():
 def test_frames_without_boxes_are_legal_anywhere_in_the_batch():
     none, no_label = torch.zeros(0, 7), torch.zeros(0, dtype=torch.int64)
     one, label = torch.tensor([[8.0, 0, 0, 4, 2, 1.5, 0]]), torch.tensor([0])
-    targets = assign_centers([none, one, none], [no_label, label, no_label], (0,), BEV)
+    true = TrueBoxes.of([none, one, none], [no_label, label, no_label])
+    targets = assign_centers(true, (0,), BEV)
     assert targets.heatmap.flatten(1).amax(1).tolist() == [0, 1, 0]
     assert targets.cells.tolist() == [400 + 10 * 20 + 10]
-    empty = assign_centers([none], [no_label], (0, 1), BEV)
+    empty = assign_centers(TrueBoxes.of([none], [no_label]), (0, 1), BEV)
     assert empty.heatmap.shape == (1, 2, 20, 20) and len(empty.cells) == 0
 
 
 def test_neighbours_regress_the_same_box_and_stop_at_the_edge():
     boxes = torch.tensor([[0.1, -7.9, 0, 1, 1, 1, 0]])
-    targets = assign_centers([boxes], [torch.tensor([0])], (0,), BEV, neighbours=1)
+    targets = assign_centers(TrueBoxes.of([boxes], [torch.tensor([0])]), (0,), BEV, neighbours=1)
     assert len(targets.cells) == 9
     assert sorted(targets.cells[targets.valid].tolist()) == [0, 1, 20, 21]
     assert (targets.boxes == boxes).all()
@@ -133,8 +134,23 @@ def test_neighbours_regress_the_same_box_and_stop_at_the_edge():
 
 def test_a_box_of_unknown_velocity_counts():
     boxes = torch.tensor([[8.0, 0, 0, 4, 2, 1.5, 0, math.nan, math.nan]])
-    targets = assign_centers([boxes], [torch.tensor([0])], (0,), BEV)
+    targets = assign_centers(TrueBoxes.of([boxes], [torch.tensor([0])]), (0,), BEV)
     assert targets.valid.all() and targets.heatmap.max() == 1
     broken = boxes.clone()
     broken[0, 6] = math.nan
-    assert not assign_centers([broken], [torch.tensor([0])], (0,), BEV).valid.any()
+    assert not assign_centers(TrueBoxes.of([broken], [torch.tensor([0])]), (0,), BEV).valid.any()
+
+
+def test_rows_that_do_not_count_change_nothing():
+    true = TrueBoxes.of(*zip(random_boxes(5, 0), random_boxes(3, 1), strict=True))
+    room = torch.zeros(4, true.boxes.shape[1])
+    nothing = torch.full((4,), -1)
+    padded = TrueBoxes(
+        torch.cat([true.boxes, room]), torch.cat([true.labels, nothing]),
+        torch.cat([true.frames, torch.zeros_like(nothing)]), 2,
+    )  # fmt: skip
+    found, wanted = (assign_centers(t, (0, 1, 2), BEV, neighbours=1) for t in (padded, true))
+    assert torch.equal(found.heatmap, wanted.heatmap)
+    assert not found.valid[len(wanted.valid) :].any()
+    for name in ("cells", "boxes", "valid"):
+        assert torch.equal(getattr(found, name)[: len(wanted.valid)], getattr(wanted, name))

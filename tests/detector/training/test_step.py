@@ -1,12 +1,24 @@
 """Updates of weights: precision, clipping, accumulation, what is decayed."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from detector.training.step import UpdateWeights, autocast_dtype, parameter_groups
+from detector.errors import InputError
+from detector.models.backbones import SparseEncoder8x
+from detector.training.step import (
+    TrainableDetector,
+    UpdateWeights,
+    autocast_dtype,
+    fuse_backbone,
+    make_optimizer,
+    parameter_groups,
+)
+from detector.training.sync_norm import synchronise_norms
+from tests.oracles.launches_on_cpu import stand_in
 
 CPU = torch.device("cpu")
 
@@ -78,3 +90,80 @@ def test_the_loss_s_scale_comes_back_and_a_run_without_one_keeps_its_own():
     assert other.scaler.get_scale() == 1024
     other.load_state_dict(state)
     assert other.state_dict()["scaler"] == state["scaler"]
+
+
+def test_a_cpu_has_no_fused_backbone_and_says_nothing():
+    detector = nn.Module()
+    detector.backbone = SparseEncoder8x(4, (41, 64, 64))
+    for wanted in (False, True):
+        assert fuse_backbone(detector, wanted, torch.bfloat16, torch.device("cpu")) is None
+        assert detector.backbone.fused is wanted
+
+
+def test_a_run_on_a_gpu_says_how_its_sparse_backbone_is_trained(monkeypatch):
+    stand_in(monkeypatch)
+    device = torch.device("cuda", 63)  # no real one
+    detector = nn.Module()
+    detector.backbone = nn.Identity()
+    assert fuse_backbone(detector, True, torch.float16, device) is None
+    detector.backbone = SparseEncoder8x(4, (41, 64, 64))
+    said = fuse_backbone(detector, True, torch.float16, device)
+    assert said == "sparse backbone: fused, the layers are one step of autograd"
+    assert "because fused_backbone is False" in fuse_backbone(
+        detector, False, torch.float16, device
+    )
+    assert "because products are in float32" in fuse_backbone(detector, True, None, device)
+    synchronise_norms(detector)
+    assert "because a convolution has a SynchronisedSparseNorm" in fuse_backbone(
+        detector, True, torch.float16, device
+    )
+    detector.backbone = SparseEncoder8x(4, (41, 64, 64), focal_stages=(1, 3))
+    assert "between focal stages" in fuse_backbone(detector, True, torch.bfloat16, device)
+
+
+def test_optimizers_are_fused_on_a_gpu_unless_the_config_says_how(monkeypatch):
+    given = {}
+
+    def factory(groups, lr=1.0, fused=None, foreach=None):
+        given.update(fused=fused)
+
+    for device, how, fused in (
+        ("cuda", factory, True), ("cpu", factory, None),
+        ("cuda", partial(factory, lr=2.0), True), ("cuda", partial(factory, fused=False), False),
+        ("cuda", partial(factory, foreach=True), None),
+    ):  # fmt: skip
+        make_optimizer(how, nn.Linear(1, 1), torch.device(device))
+        assert given["fused"] is fused
+    rprop = make_optimizer(partial(torch.optim.Rprop, lr=1.0), nn.Linear(1, 1), CPU)
+    assert len(rprop.param_groups) == 2
+
+
+def test_a_checkpoint_does_not_say_how_updates_are_computed():
+    model = nn.Linear(1, 1)
+    options = {"clip_norm": 1e9, "accumulate": 1, "precision": "float32", "device": CPU}
+    fused = UpdateWeights(torch.optim.AdamW(model.parameters(), lr=0.5, fused=True), **options)
+    fused.update_params(model(torch.ones(1, 1)).sum())
+    plain = UpdateWeights(torch.optim.AdamW(model.parameters(), lr=0.1), **options)
+    plain.load_state_dict(fused.state_dict())
+    (group,) = plain.optimizer.param_groups
+    assert group["fused"] is None and group["lr"] == 0.5
+    assert plain.optimizer.state[model.weight]["step"] == 1
+    plain.update_params(model(torch.ones(1, 1)).sum())
+
+
+def test_frozen_parts_keep_their_weights_and_their_statistics():
+    detector = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    model = TrainableDetector(detector, ("0", "1")).train()
+    before = {k: v.clone() for k, v in detector.state_dict().items()}
+    assert sum(len(g["params"]) for g in parameter_groups(model)) == 2
+    wrapper = update(model)
+    wrapper.update_params(detector(torch.rand(5, 3)).sum())
+    after = detector.state_dict()
+    changed = {k for k, v in after.items() if not torch.equal(v, before[k])}
+    assert changed == {"2.weight", "2.bias"}
+    assert detector[2].training and not model.eval().training
+
+
+def test_an_unknown_part_to_freeze_is_named():
+    with pytest.raises(InputError, match="frozen: .*`neck`; parts are 0, 1 and"):
+        TrainableDetector(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), ("neck",))

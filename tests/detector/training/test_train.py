@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.config import load_config
+from datasets.combined import ConcatDataset, PartlyLabelledDataset
+from detector.config import load_config, with_options
 from detector.errors import InputError
 from detector.inference import detect, load_model
 from detector.training import train
@@ -226,3 +227,25 @@ def test_an_unwritable_folder_is_named(tmp_path):
 def test_bfloat16_and_accumulation_train(tmp_path):
     config = load_config(TOY, ["precision='bfloat16'", "accumulate=2", "epochs=1"])
     assert train(config, tmp_path).finished
+
+
+def test_fine_tuning_on_partly_labelled_frames_beside_others_leaves_frozen_parts(
+    finished, tmp_path
+):
+    config = load_config(TOY, ["frozen=('encoder','backbone','bev.blocks')", "epochs=1"])
+    node = config.train_dataset
+    partly = dict(type=PartlyLabelledDataset, dataset=node, labelled_classes=("Cyclist",))
+    config = with_options(
+        config, train_dataset=dict(type=ConcatDataset, datasets=[node, partly], repeats=(2, 1))
+    )
+    weights = finished.work_dir / "latest.pth"
+    assert train(config, tmp_path / "run", weights=weights).finished
+    before, after = (
+        load_checkpoint(path)["state_dict"] for path in (weights, tmp_path / "run/latest.pth")
+    )
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed and not any(n.startswith(("backbone", "bev.blocks")) for n in changed)
+    assert any(n.startswith("bev.upsamples") for n in changed)
+    assert any("running_mean" in n for n in changed)
+    content = load_checkpoint(tmp_path / "run/latest.pth")
+    assert content["batches_per_epoch"] == (2 * 6 + 6) // 2
