@@ -60,6 +60,9 @@ class Config:
     precision: str
     """What products are computed in: float32, bfloat16, float16, or auto, which is bfloat16 where
     the device has instructions for it and float32 elsewhere."""
+    fused_backbone: bool
+    """On a GPU, in float16 or bfloat16: train the sparse backbone's layers as one step of autograd
+    in place of one by one, where that can be done; the start of a run says so if it can't."""
     cuda_graph: bool
     """On one GPU, without `accumulate`: replay what comes behind the sparse backbone, losses and
     gradients included, as CUDA graphs."""

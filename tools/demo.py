@@ -46,7 +46,7 @@ def main() -> int:
     frames, validation = (4, 2) if arguments.quick else (FRAMES, VALIDATION_FRAMES)
     options = [
         f"train_dataset.root={data}", f"val_dataset.root={data}",
-        f"train_transforms.0.transform.database={data / 'paste_train.db'}",
+        f"train_transforms.0.database={data / 'paste_train.db'}",
     ]  # fmt: skip
     if arguments.quick:
         options += ["epochs=1"]
@@ -54,7 +54,7 @@ def main() -> int:
     step(
         f"1/6 simulating {frames} + {validation} frames", data / "complete", arguments,
         "simulate.py", "kitti", "--out", data, "--frames", frames, "--val-frames", validation,
-        "--seed", arguments.seed,
+        "--scene-frames", 1, "--seed", arguments.seed,
     )  # fmt: skip
     step(
         "2/6 collecting objects to paste into other frames", data / "pasted", arguments,

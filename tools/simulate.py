@@ -34,6 +34,10 @@ def add_kitti(commands) -> None:
         "--val-frames", type=_count(0), default=100, help="for validation (%(default)s)"
     )
     parser.add_argument(
+        "--scene-frames", type=_count(1), default=5,
+        help="frames of one world, a second apart (%(default)s); fewer show more worlds",
+    )  # fmt: skip
+    parser.add_argument(
         "--sensor", choices=list(LIDARS), default="hdl64e", help="laser scanner (%(default)s)"
     )
     _add_common(parser)
@@ -44,8 +48,9 @@ def simulate_kitti(arguments: argparse.Namespace) -> None:
     from datasets.simulation.kitti_writer import Settings, finish, open_folder, simulate
 
     settings = Settings(
-        arguments.frames, arguments.val_frames, arguments.seed, arguments.sensor
-    )
+        arguments.frames, arguments.val_frames, arguments.seed, arguments.sensor,
+        arguments.scene_frames,
+    )  # fmt: skip
     total = settings.frames + settings.val_frames
     jobs = open_folder(arguments.out, settings, arguments.overwrite)
     left = sum(job.count for job in jobs)

@@ -15,6 +15,7 @@ optimizer = dict(factory=AdamW, lr=0.003, betas=(0.95, 0.99), weight_decay=0.01)
 schedule = dict(type=OneCycle, warmup=0.4, start=0.1, momentum=(0.95, 0.85))
 frozen = ()
 clip_norm = 10.0
+fused_backbone = True
 cuda_graph = True
 sync_norm = False
 skip_bad_frames = False

@@ -28,6 +28,11 @@ TASKS = (
     ("car",), ("truck", "construction_vehicle"), ("bus", "trailer"), ("barrier",),
     ("motorcycle", "bicycle"), ("pedestrian", "traffic_cone"),
 )  # fmt: skip
+# The same in two groups, for small models.
+LARGE_AND_SMALL = (
+    ("car", "truck", "bus", "trailer", "construction_vehicle"),
+    ("pedestrian", "motorcycle", "bicycle", "traffic_cone", "barrier"),
+)
 BIKE_RACK = "static_object.bicycle_rack"
 # Above this speed an object moves.
 MOVING_MPS = 0.2

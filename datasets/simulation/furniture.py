@@ -25,6 +25,8 @@ class Furniture:
     """Against the traffic of its side."""
     turned: bool = False
     """Whether it stands any way round."""
+    category: str | None = None
+    """What it is where it has a label; see `town.draw_world`."""
 
 
 def _shrub(rng: np.random.Generator) -> Mesh:
@@ -43,12 +45,12 @@ ON_STREETS = (
     Furniture(clutter.bicycles, 0.07, 1.2, "front", _QUARTER),
     Furniture(clutter.bench, 0.03, 0.8, "front", _QUARTER),
     Furniture(clutter.post_with_poster, 0.03, 0.5, "middle", turned=True),
-    Furniture(clutter.motorcycle, 0.04, 0.7, "kerb"),
+    Furniture(clutter.motorcycle, 0.04, 0.7, "kerb", category="motorcycle"),
     Furniture(clutter.stack, 0.04, 0.8, "front", turned=True),
     Furniture(clutter.planter, 0.04, 0.8, "middle"),
     Furniture(clutter.shelter, 0.02, 1.6, "front", _QUARTER),
-    Furniture(clutter.barrier, 0.03, 1.3, "middle", turned=True),
-    Furniture(clutter.trailer, 0.05, 1.9, "parked"),
+    Furniture(clutter.barrier, 0.03, 1.3, "middle", turned=True, category="barrier"),
+    Furniture(clutter.trailer, 0.05, 1.9, "parked", category="trailer"),
     Furniture(clutter.container, 0.02, 1.4, "parked"),
 )
 IN_ZONES = (
@@ -63,5 +65,5 @@ IN_ZONES = (
     Furniture(clutter.table_with_parasol, 0.09, 1.2, "middle"),
     Furniture(clutter.display, 0.13, 0.9, "front", turned=True),
     Furniture(clutter.planter, 0.09, 0.8, "middle", turned=True),
-    Furniture(clutter.motorcycle, 0.02, 0.7, "middle", turned=True),
+    Furniture(clutter.motorcycle, 0.02, 0.7, "middle", turned=True, category="motorcycle"),
 )

@@ -19,7 +19,6 @@ from datasets.simulation.world import World, boxes_in
 from detector.geometry import inverse_rigid
 from detector.metrics.kitti import KittiObjects
 
-FRAMES_PER_SCENE = 5
 FRAME_GAP_S = 1.0
 IMAGE_SIZE = (1242, 375)
 TYPES = {
@@ -123,10 +122,10 @@ class Scene:
         return KittiFrame(sweep.points, picture, self.rig, objects)
 
 
-def draw_scene(seed: tuple[int, ...], lidar: LidarModel) -> Scene:
-    """A scene that its seed alone decides."""
+def draw_scene(seed: tuple[int, ...], lidar: LidarModel, frames: int) -> Scene:
+    """A scene for so many frames; besides them its seed alone decides it."""
     rng = np.random.default_rng([*seed, 0])
-    world = draw_world(rng, (FRAMES_PER_SCENE - 1) * FRAME_GAP_S)
+    world = draw_world(rng, (frames - 1) * FRAME_GAP_S)
     return Scene(world, draw_rig(rng), lidar, seed)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.kitti_files import write_objects
-from datasets.simulation.kitti_frames import FRAMES_PER_SCENE, KittiFrame, draw_scene
+from datasets.simulation.kitti_frames import KittiFrame, draw_scene
 from datasets.simulation.lidar import LIDARS
 from datasets.simulation.output import SETTINGS, clear, read_settings
 from datasets.simulation.processes import in_processes
@@ -39,15 +39,18 @@ class Settings:
     seed: int = 0
     sensor: str = "hdl64e"
     """A key of `LIDARS`."""
+    scene_frames: int = 5
+    """Frames of one world: fewer show more worlds, and take a little longer each."""
 
     def scenes(self) -> list[SceneJob]:
         """All scenes: training first, numbered through."""
         jobs, start = [], 0
         for part, total in ((_TRAINING, self.frames), (_VALIDATION, self.val_frames)):
-            for scene, first in enumerate(range(0, total, FRAMES_PER_SCENE)):
-                count = min(FRAMES_PER_SCENE, total - first)
+            for scene, first in enumerate(range(0, total, self.scene_frames)):
+                count = min(self.scene_frames, total - first)
+                seed = (self.seed, part, scene)
                 jobs.append(
-                    SceneJob((self.seed, part, scene), self.sensor, start + first, count)
+                    SceneJob(seed, self.sensor, self.scene_frames, start + first, count)
                 )
             start += total
         return jobs
@@ -59,8 +62,10 @@ class SceneJob:
 
     seed: tuple[int, ...]
     sensor: str
+    scene_frames: int
     first_id: int
     count: int
+    """`scene_frames`, or fewer in a last scene."""
 
     @property
     def frame_ids(self) -> list[str]:
@@ -142,7 +147,7 @@ def write_frame(out: Path, frame_id: str, frame: KittiFrame) -> None:
 
 
 def _simulate_scene(out: Path, job: SceneJob) -> None:
-    scene = draw_scene(job.seed, LIDARS[job.sensor]())
+    scene = draw_scene(job.seed, LIDARS[job.sensor](), job.scene_frames)
     for index, frame_id in enumerate(job.frame_ids):
         if not (out / "training" / "label_2" / f"{frame_id}.txt").exists():
             try:

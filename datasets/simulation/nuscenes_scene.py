@@ -16,6 +16,7 @@ from datasets.simulation.nuscenes_rig import MOUNTS
 from datasets.simulation.nuscenes_tables import CATEGORY_OF_ACTOR, chain, placed, token
 from datasets.simulation.radar import RadarModel, RadarTargets, sense
 from datasets.simulation.raycast import owners
+from datasets.simulation.reflectors import Reflectors
 from datasets.simulation.town import draw_world
 from datasets.simulation.world import Actor
 
@@ -62,7 +63,8 @@ class _Recorder:
         self.root, self.name, self.settings = root, name, settings
         self.rng = np.random.default_rng(seed)
         self.duration_s = (settings.samples - 1) * SAMPLE_PERIOD_S
-        self.world = draw_world(self.rng, max(self.duration_s, SAMPLE_PERIOD_S) + 0.2)
+        duration_s = max(self.duration_s, SAMPLE_PERIOD_S) + 0.2
+        self.world = draw_world(self.rng, duration_s, many_kinds=True)
         self.moments = Moments(self.world)
         self.light = draw_light(self.rng)
         self.start_us = 1_600_000_000_000_000 + number * 100_000_000
@@ -109,7 +111,7 @@ class _Recorder:
         self.rows.sample_data += chain(frames)
 
     def _record_radars(self) -> None:
-        radar = RadarModel()
+        radar, reflectors = RadarModel(), Reflectors.draw(self.world, self.rng)
         channels = [channel for channel, mount in MOUNTS.items() if mount.modality == "radar"]
         frames: dict[str, list[dict]] = {channel: [] for channel in channels}
         times_s = np.arange(round(self.duration_s * radar.rate_hz) + 1) / radar.rate_hz
@@ -117,8 +119,8 @@ class _Recorder:
             scene, snapshot = self.moments.at(time_s)
             for channel in channels:
                 targets = sense(
-                    radar, scene, snapshot, self.world, time_s, self._world_from(channel, time_s),
-                    self.rng,
+                    radar, scene, snapshot, self.world, reflectors, time_s,
+                    self._world_from(channel, time_s), self.rng,
                 )  # fmt: skip
                 row = self._frame(channel, time_s, key, "pcd")
                 frames[channel].append(row)
@@ -184,7 +186,9 @@ class _Recorder:
             "sample_token": self.tokens[key],
             "instance_token": instance,
             "visibility_token": str(level + 1),
-            "attribute_tokens": [token("attribute", attribute_of(actor, time_s))],
+            "attribute_tokens": [
+                token("attribute", name) for name in attributes_of(actor, time_s)
+            ],
             "translation": center[:3].tolist(),
             "size": [width, length, height],
             "rotation": placed(pose(yaw=yaw))["rotation"],
@@ -257,18 +261,23 @@ class _Recorder:
         return np.bincount(owner[owner >= 0], minlength=len(self.world.actors))
 
 
-def attribute_of(actor: Actor, time_s: float) -> str:
-    """nuScenes' attribute of an actor at a time."""
+_LASTING_ATTRIBUTES = {
+    "cyclist": ("cycle.with_rider",), "motorcyclist": ("cycle.with_rider",),
+    "motorcycle": ("cycle.without_rider",), "sitting_person": ("pedestrian.sitting_lying_down",),
+    "traffic_cone": (), "barrier": (),
+}  # fmt: skip
+
+
+def attributes_of(actor: Actor, time_s: float) -> tuple[str, ...]:
+    """nuScenes' attributes of an actor at a time: one, or none of what has none."""
+    if actor.category in _LASTING_ATTRIBUTES:
+        return _LASTING_ATTRIBUTES[actor.category]
     moving = np.hypot(*actor.track.velocity(time_s)[:2]) > 0.2
-    if actor.category == "cyclist":
-        return "cycle.with_rider"
-    if actor.category == "sitting_person":
-        return "pedestrian.sitting_lying_down"
     if actor.category == "pedestrian":
-        return "pedestrian.moving" if moving else "pedestrian.standing"
+        return ("pedestrian.moving" if moving else "pedestrian.standing",)
     if moving:
-        return "vehicle.moving"
-    return "vehicle.parked" if len(actor.track.times_s) == 1 else "vehicle.stopped"
+        return ("vehicle.moving",)
+    return ("vehicle.parked" if len(actor.track.times_s) == 1 else "vehicle.stopped",)
 
 
 def write_radar_file(path: Path, targets: RadarTargets) -> None:

@@ -22,7 +22,10 @@ MAP_FILE = "maps/simulated.png"
 CATEGORY_OF_ACTOR = {
     "car": "vehicle.car", "van": "vehicle.car", "truck": "vehicle.truck",
     "pedestrian": "human.pedestrian.adult", "sitting_person": "human.pedestrian.adult",
-    "cyclist": "vehicle.bicycle",
+    "cyclist": "vehicle.bicycle", "bus": "vehicle.bus.rigid", "trailer": "vehicle.trailer",
+    "construction_vehicle": "vehicle.construction", "motorcycle": "vehicle.motorcycle",
+    "motorcyclist": "vehicle.motorcycle", "traffic_cone": "movable_object.trafficcone",
+    "barrier": "movable_object.barrier",
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from detector.errors import InputError
 
 VERSION = "v1.0-simulated"
 TRAIN, VAL = "simulated_train", "simulated_val"
-_FORMAT = 2
+_FORMAT = 3
 """Raised whenever the same settings give other files than before."""
 _FINISHED = "scenes"
 _FOLDERS = ("samples", "sweeps", "maps", _FINISHED, VERSION)

@@ -215,6 +215,18 @@ class Cyclist:
         return join(parts)
 
 
+@dataclass(frozen=True)
+class Motorcyclist(Cyclist):
+    """A rider on a motorcycle, whose feet stand still."""
+
+    machine: Mesh
+    """The motorcycle, along x."""
+
+    @cached_property
+    def _bicycle(self) -> Mesh:
+        return self.machine
+
+
 def draw_cyclist(rng: np.random.Generator) -> Cyclist:
     """A rider and a bicycle at random."""
     return Cyclist(
@@ -223,6 +235,12 @@ def draw_cyclist(rng: np.random.Generator) -> Cyclist:
         scale=tuple(np.clip(rng.normal((1.01, 1.0, 0.955), (0.07, 0.12, 0.045)), 0.8, 1.3)),
         pedalling_hz=float(rng.uniform(0.9, 1.4)),
     )
+
+
+def draw_motorcyclist(rng: np.random.Generator, machine: Mesh) -> Motorcyclist:
+    """A rider at random on a motorcycle."""
+    scale = tuple(np.clip(rng.normal((1.15, 1.05, 0.92), (0.06, 0.08, 0.03)), 0.8, 1.3))
+    return Motorcyclist(draw_person(rng, walking=False), (0, 0, 0), scale, 0.0, machine)
 
 
 def bicycle(frame: Color) -> Mesh:

@@ -2,7 +2,7 @@
 
 It differs from the laser where real radars do: it now and then sees what stands behind vehicles
 and leaves, gets little from people and much from metal, sees walls twice, doubts itself, and
-reports no height.
+reports no height. What answers well does so sweep after sweep; see `reflectors`.
 
 Accuracies of angles are those that Continental gives for its ARS 408-21, the radar of nuScenes'
 cars, at near range. How many targets a thing gives, cross-sections, speeds of what stands, and the
@@ -21,6 +21,7 @@ from jaxtyping import Float, Float64, Int64
 from datasets.simulation.materials import Material
 from datasets.simulation.moments import TwoScenes
 from datasets.simulation.raycast import RayScene, owners
+from datasets.simulation.reflectors import Reflectors
 from datasets.simulation.world import Snapshot, World
 
 # Mean radar cross-section in dBsm, its spread, and how many returns one in plain view gives on
@@ -28,14 +29,17 @@ from datasets.simulation.world import Snapshot, World
 CROSS_SECTIONS = {
     "car": (7.0, 5.0, 5.0), "van": (9.0, 5.0, 6.0), "truck": (13.0, 5.0, 11.0),
     "pedestrian": (-6.0, 4.0, 1.1), "sitting_person": (-7.0, 4.0, 0.8),
-    "cyclist": (-1.0, 4.0, 2.4),
+    "cyclist": (-1.0, 4.0, 2.4), "bus": (14.0, 5.0, 11.0), "trailer": (13.0, 5.0, 10.0),
+    "construction_vehicle": (11.0, 5.0, 8.0), "motorcycle": (1.0, 4.0, 1.6),
+    "motorcyclist": (2.0, 4.0, 2.4), "traffic_cone": (-7.0, 4.0, 0.3), "barrier": (2.0, 4.0, 0.9),
 }  # fmt: skip
-# Chance that a ray on a surface of the town comes back as a target, and its mean dBsm.
+# Chance that a ray on a surface of the town comes back as a target, times what `Reflectors` gives
+# the place, and its mean dBsm.
 BACKGROUND = {
-    Material.METAL: (0.6, 5.5), Material.RETRO: (0.6, 3.5), Material.CONCRETE: (0.25, 2.0),
-    Material.BRICK: (0.2, 1.0), Material.PLASTER: (0.15, 0.0), Material.BARK: (0.15, -1.0),
-    Material.WOOD: (0.1, -3.0), Material.KERB: (0.08, -5.0), Material.FOLIAGE: (0.06, -4.0),
-    Material.GRASS: (0.006, -7.0), Material.ASPHALT: (0.003, -8.0),
+    Material.METAL: (1.5, 5.5), Material.RETRO: (1.5, 3.5), Material.CONCRETE: (0.6, 2.0),
+    Material.BRICK: (0.5, 1.0), Material.PLASTER: (0.38, 0.0), Material.BARK: (0.38, -1.0),
+    Material.WOOD: (0.25, -3.0), Material.KERB: (0.2, -5.0), Material.FOLIAGE: (0.15, -4.0),
+    Material.GRASS: (0.015, -7.0), Material.ASPHALT: (0.0075, -8.0),
 }  # fmt: skip
 MOVING, STATIONARY, ONCOMING, UNKNOWN, CROSSING_MOVING, STOPPED = 0, 1, 2, 4, 6, 7
 VALID, LOW_CROSS_SECTION, MIRRORED, NO_SPEED = 0, 4, 6, 7
@@ -43,7 +47,6 @@ VALID, LOW_CROSS_SECTION, MIRRORED, NO_SPEED = 0, 4, 6, 7
 DOUBTFUL = {9: 0.08, 11: 0.12, 16: 0.07}
 UNAMBIGUOUS = 3
 _BACKGROUND_RAYS = 480
-_POINTS_OF_ACTOR = 16
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def sense(
     scene: RayScene | TwoScenes,
     snapshot: Snapshot,
     world: World,
+    reflectors: Reflectors,
     time_s: float,
     world_from_radar: Float[np.ndarray, "4 4"],
     rng: np.random.Generator,
@@ -109,7 +113,7 @@ def sense(
     """What a radar reports of a moment."""
     origin, turn = world_from_radar[:3, 3], world_from_radar[:3, :3]
     actor_rays, actor_of_ray, reach = _rays_at_actors(
-        radar, snapshot, world, time_s, origin, turn, rng
+        radar, snapshot, world, reflectors, time_s, origin, turn
     )
     angle = np.radians(rng.uniform(-radar.half_view_deg, radar.half_view_deg, _BACKGROUND_RAYS))
     rise = np.radians(rng.uniform(-1.5, 3.0, _BACKGROUND_RAYS))
@@ -130,9 +134,12 @@ def sense(
     aims = (reach[:, None] * actor_rays) @ turn
     passable = (owner >= 0) | ((owner == -1) & (materials == Material.FOLIAGE))
     on_actors = _returns_of_actors(
-        radar, world, actor_of_ray, owner[:count], passable[:count], aims, rng
+        radar, world, reflectors, actor_of_ray, owner[:count], passable[:count], aims, rng
     )
-    of_town = _returns_of_town(owner[count:], materials[count:], places[count:], rng)
+    town = count + np.flatnonzero(owner[count:] == -1)
+    of_town = _returns_of_town(
+        materials[town], places[town], reflectors.of_town(origin + places[town] @ turn.T), rng
+    )
     clutter = _clutter(radar, rng)
     position, rcs, target_owner = (
         np.concatenate(parts) for parts in zip(on_actors, of_town, clutter, strict=True)
@@ -158,8 +165,8 @@ def sense(
     )  # fmt: skip
 
 
-def _rays_at_actors(radar, snapshot, world, time_s, origin, turn, rng):
-    """Directions towards points on the actors in view, whose points they are, and how far."""
+def _rays_at_actors(radar, snapshot, world, reflectors, time_s, origin, turn):
+    """Directions towards centres of the actors in view, whose they are, and how far."""
     directions, whose, reach = [np.zeros((0, 3))], [np.zeros(0, np.int64)], [np.zeros(0)]
     offset = (world.places(time_s) - origin) @ turn                                # (N, 3)
     azimuth = np.degrees(np.arctan2(offset[:, 1], offset[:, 0]))
@@ -168,15 +175,14 @@ def _rays_at_actors(radar, snapshot, world, time_s, origin, turn, rng):
         first, last = snapshot.ranges[index]
         if first == last:
             continue
-        triangles = snapshot.mesh.triangles[rng.integers(first, last, _POINTS_OF_ACTOR)]
-        points = snapshot.mesh.vertices[triangles].mean(1) - origin               # (K, 3)
+        points = reflectors.places_on(index, snapshot) - origin                    # (K, 3)
         reach.append(np.linalg.norm(points, axis=1))
         directions.append(points / reach[-1][:, None])
         whose.append(np.full(len(points), index))
     return np.concatenate(directions), np.concatenate(whose), np.concatenate(reach)
 
 
-def _returns_of_actors(radar, world, actor_of_ray, owner, passable, aims, rng):
+def _returns_of_actors(radar, world, reflectors, actor_of_ray, owner, passable, aims, rng):
     """Places, cross-sections and owners of the targets on actors.
 
     Args:
@@ -189,8 +195,10 @@ def _returns_of_actors(radar, world, actor_of_ray, owner, passable, aims, rng):
         seen = owner[rays] == index
         mean, spread, returns = CROSS_SECTIONS[world.actors[index].category]
         distance = max(np.hypot(*aims[rays, :2].T).min(), radar.near_m)
-        expected = returns * (radar.near_m / distance) ** 2
-        strength = rng.normal(mean, spread)
+        expected = reflectors.gain[index] * returns * (radar.near_m / distance) ** 2
+        strength = mean + spread * (
+            0.8 * reflectors.strength[index] + 0.6 * rng.standard_normal()
+        )
         # Of a thing in the open about half of the points that were drawn face the radar.
         count = rng.poisson(expected * min(1.0, 2 * seen.mean()))
         rows.append(rays[seen][:count])
@@ -209,12 +217,17 @@ def _returns_of_actors(radar, world, actor_of_ray, owner, passable, aims, rng):
     return position, strengths, actor_of_ray[chosen]
 
 
-def _returns_of_town(owner, materials, places, rng):
-    chance, strength = np.zeros((2, len(Material)))
-    for material, (share, mean) in BACKGROUND.items():
-        chance[material], strength[material] = share, mean
-    rows = np.flatnonzero((owner == -1) & (rng.random(len(owner)) < chance[materials]))
-    rcs = strength[materials[rows]] + rng.normal(0, 5, len(rows))
+def _returns_of_town(materials, places, reflectors, rng):
+    chance, mean = np.zeros((2, len(Material)))
+    for material, (share, strength) in BACKGROUND.items():
+        chance[material], mean[material] = share, strength
+    cell, gain, strength = reflectors
+    rows = np.flatnonzero(rng.random(len(places)) < chance[materials] * gain)
+    # A radar does not tell apart what lies closer together than a cell.
+    rows = rows[np.unique(cell[rows], return_index=True)[1]]
+    rcs = mean[materials[rows]] + 5 * (
+        0.8 * strength[rows] + 0.6 * rng.standard_normal(len(rows))
+    )
     return places[rows, :2], rcs, np.full(len(rows), -1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.simulation import clutter, plants
+from datasets.simulation import clutter, plants, roadworks
 from datasets.simulation.districts import DISTRICTS, District, draw_piece
 from datasets.simulation.furniture import IN_ZONES, ON_STREETS, Furniture
 from datasets.simulation.meshes import Mesh, join
@@ -17,6 +17,7 @@ from datasets.simulation.traffic import (
     drive_along,
     park_along,
     seat_person,
+    still,
     walk_along,
 )
 from datasets.simulation.world import Track, World
@@ -30,17 +31,20 @@ _CROWDED = 25.0
 
 
 def draw_world(
-    rng: np.random.Generator, duration_s: float = 5.0, district: str | None = None
-) -> World:
+    rng: np.random.Generator, duration_s: float = 5.0, district: str | None = None,
+    many_kinds: bool = False,
+) -> World:  # fmt: skip
     """A world and a drive of `duration_s` seconds through it.
 
     Args:
         district: a key of `DISTRICTS`; one by their shares where None.
+        many_kinds: with buses, trailers, motorcycles and building sites, more of them than most
+            streets have so that few worlds hold enough to learn from; such things are actors then.
     """
     if district is None:
         shares = np.array([d.share for d in DISTRICTS.values()])
         district = str(rng.choice(list(DISTRICTS), p=shares / shares.sum()))
-    builder = _Builder(rng, DISTRICTS[district], duration_s)
+    builder = _Builder(rng, DISTRICTS[district], duration_s, many_kinds)
     builder.build_frontages()
     builder.place_traffic()
     builder.furnish()
@@ -50,8 +54,10 @@ def draw_world(
 class _Builder:
     """Puts one world together, step by step, from one generator."""
 
-    def __init__(self, rng: np.random.Generator, district: District, duration_s: float):
-        self.rng, self.district = rng, district
+    def __init__(
+        self, rng: np.random.Generator, district: District, duration_s: float, many_kinds: bool
+    ):
+        self.rng, self.district, self.many_kinds = rng, district, many_kinds
         self.speed = rng.uniform(*district.speed)
         self.lanes = int(rng.choice(district.lanes))
         self.way = self.speed * duration_s
@@ -160,6 +166,13 @@ class _Builder:
         rng, district, crowd, main = self.rng, self.district, self.crowd, self.main
         first, last = main.start + 20, self.way + _CROWDED
         clear = [] if self.ground.crossing is None else [self.ground.crossing]
+        if self.many_kinds:
+            for _ in range(1 + int(rng.random() < 0.4)):
+                roadworks.dig_up(crowd, rng, main, -15, self.way + 20)
+            roadworks.drive_heavily(crowd, rng, main, self.lanes, self.lanes_half, self.speed, last)
+            band = (0.4 * self.lanes_half, main.half_width + 0.8)
+            cycle_along(crowd, rng, main, int(rng.poisson(0.02 * (self.way + 60))), -10, last, band)
+            roadworks.park_heavily(crowd, rng, main, first, last)
         for side, (taken, on_kerb) in self.parking.items():
             edges = [first, *[at + sign * 14 for at in clear for sign in (-1, 1)], main.end - 10]
             for begin, end in zip(edges[::2], edges[1::2], strict=True):
@@ -174,13 +187,14 @@ class _Builder:
         on_pavement = _footway(main)
         if district.kerb < 0.05:                                    # all of it is for walking
             on_pavement = (0.8, main.front - 0.4)
-        walkers = int(rng.poisson(rng.uniform(*district.walkers) * hundreds))
+        more = 4.0 * self.many_kinds
+        walkers = int(rng.poisson((rng.uniform(*district.walkers) + more) * hundreds))
         walk_along(crowd, rng, main, walkers, -25, last - 5, on_pavement)
         cross_street(crowd, rng, main, int(rng.poisson(0.12 * walkers)), 5, self.way + 40)
         on_edge = (max(0.5, self.lanes_half - 0.9), self.lanes_half - 0.2)
         if rng.random() < 0.4:
             on_edge = (edge + 0.5, edge + 1.0)
-        riders = int(rng.poisson(rng.uniform(*district.cyclists) * hundreds))
+        riders = int(rng.poisson((rng.uniform(*district.cyclists) + more) * hundreds))
         cycle_along(crowd, rng, main, riders, -10, last, on_edge)
 
     def _fill_side_street(self) -> None:
@@ -241,6 +255,12 @@ class _Builder:
             return
         turn = heading + (0 if side < 0 else np.pi) + kind.turn
         turn += rng.uniform(0, 6.28) if kind.turned else rng.normal(0, 0.12)
+        if self.many_kinds and kind.category:
+            if kind.category == "barrier":                  # along y, as all barriers
+                thing, turn = thing.at(yaw=np.pi / 2), turn - np.pi / 2
+            size, shape = roadworks.upright(thing)
+            self.crowd.add(kind.category, size, self.crowd.parked(x, y, turn, True), still(shape))
+            return
         if not self.crowd.reserve(self.crowd.parked(x, y, turn), 2 * kind.radius, 2 * kind.radius):
             return
         self.meshes.append(thing.at(x, y, float(self.ground.height(x, y)) - 0.02, turn))

@@ -84,6 +84,8 @@ class Crowd:
 
     def _discs(self, track: Track, length: float, width: float) -> np.ndarray:
         x, y, yaw = track.poses[:, 0], track.poses[:, 1], track.poses[:, 3]
+        if width > 3 * length:                                      # such as a barrier
+            length, width, yaw = width, length, yaw + np.pi / 2
         count = max(1, int(np.ceil(length / max(width, 0.3))))
         along = (np.arange(count) - (count - 1) / 2) * (length / count)
         radius = np.full((len(x), count), 0.5 * np.hypot(width, length / count) + _CLEARANCE / 2)

@@ -87,8 +87,8 @@ def draw_van(rng: np.random.Generator) -> tuple[Size, Mesh]:
 
 def draw_truck(rng: np.random.Generator) -> tuple[Size, Mesh]:
     """A lorry with a cab and a box body."""
-    size = _draw_size(rng, TRUCK_SIZE, TRUCK_SPREAD)
-    return size, truck(size, _paint(rng, 0.3), _paint(rng, 0.6))
+    size = draw_size(rng, TRUCK_SIZE, TRUCK_SPREAD)
+    return size, truck(size, draw_paint(rng, 0.3), draw_paint(rng, 0.6))
 
 
 def vehicle(style: BodyStyle, size: Size, paint: Color) -> Mesh:
@@ -251,11 +251,12 @@ def _seats(style: BodyStyle, size: Size) -> list[Mesh]:
 def _draw(rng: np.random.Generator, styles, white: float = 0.0) -> tuple[Size, Mesh]:
     shares = np.array([share for share, _ in styles.values()])
     _, style = list(styles.values())[rng.choice(len(shares), p=shares / shares.sum())]
-    size = _draw_size(rng, style.size, style.spread)
-    return size, vehicle(style, size, _paint(rng, white))
+    size = draw_size(rng, style.size, style.spread)
+    return size, vehicle(style, size, draw_paint(rng, white))
 
 
-def _draw_size(rng: np.random.Generator, mean: Size, spread: Size) -> Size:
+def draw_size(rng: np.random.Generator, mean: Size, spread: Size) -> Size:
+    """A size about the mean one."""
     common = rng.normal()                       # long vehicles are also wide, less so high
     own = rng.normal(size=3)
     wobble = np.clip(np.array([0.7, 0.6, 0.3]) * common + 0.7 * own, -2.2, 2.2)
@@ -263,7 +264,8 @@ def _draw_size(rng: np.random.Generator, mean: Size, spread: Size) -> Size:
     return float(length), float(width), float(height)
 
 
-def _paint(rng: np.random.Generator, white: float = 0.0) -> Color:
+def draw_paint(rng: np.random.Generator, white: float = 0.0) -> Color:
+    """One of PAINTS, or white with the chance `white`."""
     if rng.random() < white:
         return (0.85, 0.86, 0.86)
     shares = np.array([share for share, _ in PAINTS])

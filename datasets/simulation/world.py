@@ -15,7 +15,12 @@ from jaxtyping import Float, Float64, Int32
 
 from datasets.simulation.meshes import Mesh, join, pose
 
-CATEGORIES = ("car", "van", "truck", "pedestrian", "sitting_person", "cyclist")
+CATEGORIES = (
+    "car", "van", "truck", "pedestrian", "sitting_person", "cyclist",
+    # In worlds of `many_kinds` alone; see `town.draw_world`.
+    "bus", "trailer", "construction_vehicle", "motorcycle", "motorcyclist", "traffic_cone",
+    "barrier",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

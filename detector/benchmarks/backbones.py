@@ -16,6 +16,7 @@ from detector.benchmarks.timing import Ceilings, Time, latency, peak_mebibytes, 
 from detector.models.backbones import ResidualSparseEncoder8x, SparseEncoder8x
 from detector.sparse import SparseConv3d, SparseTensor
 from detector.sparse.planned import GraphedEncoder, PlannedEncoder
+from detector.sparse.planned.chain import obstacle
 
 KINDS = (SparseEncoder8x, ResidualSparseEncoder8x)
 PRECISIONS = {"fp16": torch.float16, "tf32": torch.float32}
@@ -56,7 +57,7 @@ def backbone_rows(
     if not training:
         return
     ours = seeded_encoder(kind, workload).train()
-    yield row("training", "native", STEPS * floor, lambda: training_time(
+    yield row("training", trained_by(ours, dtype), STEPS * floor, lambda: training_time(
         ours, [partial(native_features, ours, shape, batch_size, *pair) for pair in voxels],
         repeats, dtype))  # fmt: skip
     for peer in peers:
@@ -93,8 +94,9 @@ def run_levels(
 def native_features(
     encoder: nn.Module, shape, batch_size: int, coordinates: Tensor, features: Tensor
 ) -> Tensor:
-    """The result's features, module by module."""
-    return run_levels(encoder, coordinates, features, shape, batch_size)[-1].features
+    """The result's features, as a detector's training gets them."""
+    x = SparseTensor(features, coordinates, shape, batch_size)
+    return encoder.voxels(x)[0].features
 
 
 def eager_result(encoder: nn.Module, voxels: Voxels, shape, batch_size: int) -> Voxels:
@@ -160,6 +162,13 @@ def peer_forward(peer, encoder, voxels, shape, batch_size, repeats, truth, dtype
         return latency(calls, repeats), peak_mebibytes(calls[0]), note
 
 
+def trained_by(encoder: nn.Module, dtype: torch.dtype) -> str:
+    """Our engine, and whether its layers are one step of autograd."""
+    device = next(encoder.parameters()).device
+    fused = all(obstacle(chain, dtype, device) is None for chain, _ in encoder.chains())
+    return "native, one step" if fused else "native, modules"
+
+
 def peer_training(peer, encoder, voxels, shape, batch_size, repeats, dtype) -> Measured:
     """Forward and backward of a peer's network."""
     network = peer.encoder(encoder, shape, batch_size).train()
@@ -171,7 +180,9 @@ def training_time(
     network: nn.Module, calls: list[Callable[[], Tensor]], repeats: int,
     dtype: torch.dtype = torch.float16,
 ) -> Measured:  # fmt: skip
-    """Forward and backward; float16 under autocast."""
+    """Forward and backward, float16 under autocast; peak memory with what is kept from one step to
+    the next."""
+    before = torch.cuda.memory_allocated()
 
     def step(call):
         for parameter in network.parameters():
@@ -182,4 +193,7 @@ def training_time(
 
     steps = [partial(step, call) for call in calls]
     time = latency(steps, repeats)
-    return time, peak_mebibytes(steps[0]), ""
+    torch.cuda.reset_peak_memory_stats()
+    steps[0]()
+    torch.cuda.synchronize()
+    return time, (torch.cuda.max_memory_allocated() - before) / 2**20, ""

@@ -12,7 +12,9 @@ from detector.benchmarks.frames import Workload
 from detector.benchmarks.rows import Row, batches, guarded
 from detector.benchmarks.timing import Ceilings, Time, busy_time, gpu_time, tf32_products
 from detector.ops.occupancy import Occupancy
-from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
+from detector.ops.occupancy.gpu import Bitmap, Bits
+from detector.ops.occupancy.shapes import ONE
+from detector.ops.occupancy.tables import ConvTable, fill_scanned
 from detector.ops.sparse_conv import sparse_conv
 from detector.sparse import SubMConv3d
 
@@ -85,13 +87,13 @@ def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Ro
     bits = Bits([shape], 1, coordinates.device)
     bitmap = Bitmap(shape, 1, coordinates.device, voxels, bits.parts[0])
     emitted = torch.empty_like(coordinates)
-    table, masks = new_table(27, voxels, coordinates.device)
+    table = ConvTable.empty(27, voxels, coordinates.device)
 
     def run():
         bits.clear()
         bitmap.mark(coordinates)
-        bitmap.scan(emitted)
-        bitmap.fill_table(emitted, bitmap.count, table, masks, (3, 3, 3), ONE, ONE, ONE)
+        bitmap.scan()
+        fill_scanned(bitmap, bitmap, emitted, [table], (3, 3, 3), ONE, ONE, ONE)
 
     yield guarded(what, workload.name, "native", floor, lambda: (gpu_time([run]), None, ""))
     layer = SubMConv3d(64, 64, 3).cuda()

@@ -15,7 +15,12 @@ from detector.config import Config, build, build_model
 from detector.records import Batch
 from detector.training.data import EpochBatches, TrainingFrames, training_batches
 from detector.training.distributed import device_of_process
-from detector.training.step import TrainableDetector, UpdateWeights, make_optimizer
+from detector.training.step import (
+    TrainableDetector,
+    UpdateWeights,
+    fuse_backbone,
+    make_optimizer,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def measure_training(config: Config, steps: int, warmup: int = 10) -> TrainingTi
         optimizer, clip_norm=config.clip_norm, accumulate=1, precision=config.precision,
         device=device,
     )  # fmt: skip
+    fuse_backbone(model.detector, config.fused_backbone, update.dtype, device)
     if config.cuda_graph and device.type == "cuda":
         model.replay_dense_loss(update.dtype)
     frames = TrainingFrames(

@@ -6,7 +6,7 @@ Object Detection", CVPR 2022. With `focal_stages=()` the same class is the plain
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,21 +138,50 @@ class SparseEncoder(nn.Module):
             (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
             for conv in self.modules() if isinstance(conv, SparseConv3d)
         ]  # fmt: skip
+        self.fused = True
+        """In training on a GPU in 16-bit floats: run all layers up to a focal stage as one step of
+        autograd, where that can be done (`detector.sparse.planned.training`)."""
         self.stride = 2 ** (len(channels) - 1)
         self.bev_shape = (y, x)
         self.out_channels = out_channels * ((z - 3) // 2 + 1)
 
     def forward(self, x: SparseTensor) -> BackboneOutput:
+        x, importances = self.voxels(x)
+        return BackboneOutput(bev_map(x), importances)
+
+    def voxels(self, x: SparseTensor) -> tuple[SparseTensor, list[FocalImportance]]:
+        """The last convolution's voxels, and what each focal stage found important."""
         importances = []
+        for chain, focal in self.chains():
+            x = self._run(chain, x)
+            if focal is not None:
+                x, importance = focal(x)
+                importances.append(importance)
+        return x, importances
+
+    def chains(self) -> Iterator[tuple[list[SparseModule], FocalStage | None]]:
+        """What runs from one focal stage to the next, and that focal stage; the last has none."""
+        chain = [self.stem]
+        for number, stage in enumerate(self.stages, 1):
+            chain.append(stage)
+            if str(number) in self.focal:
+                yield chain, self.focal[str(number)]
+                chain = []
+        yield [*chain, self.out], None
+
+    def _run(self, chain: list[SparseModule], x: SparseTensor) -> SparseTensor:
+        if self.fused and self.training and x.features.is_cuda:
+            from detector.sparse.planned.training import train_chain
+
+            # A focal stage asks the index of the voxels before it.
+            trained = train_chain(chain, x, release=not self.focal)
+            if trained is not None:
+                return trained
         if not self.focal:
             x.occupancy.prepare(self._steps)
-        x = self.stem(x)
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if str(index + 1) in self.focal:
-                x, importance = self.focal[str(index + 1)](x)
-                importances.append(importance)
-        return BackboneOutput(bev_map(self.out(x)), importances)
+        for module in chain:
+            x = module(x)
+        return x
 
 
 def bev_map(x: SparseTensor) -> Float[Tensor, "B C*Z Y X"]:

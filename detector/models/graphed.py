@@ -162,7 +162,9 @@ class GraphedDetector:
     def _voxels(self) -> Tensor:
         """Fills the plan's rows; (B,) bool, which frames have a voxel."""
         encoder, first = self.model.encoder, self.plan.levels[0]
-        self.voxelizer.run()
+        self.voxelizer.find()
+        self.plan.begin()
+        self.voxelizer.average()
         described = encoder.describe(
             SimpleNamespace(
                 features=self.voxelizer.means, coordinates=first.coordinates,

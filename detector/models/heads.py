@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from detector.geometry import VoxelGrid
 from detector.models.bev import conv_norm_relu
@@ -26,6 +27,7 @@ from detector.models.decode import (
 )
 from detector.models.losses import (
     center_l1_loss,
+    corner_loss,
     decoupled_diou_loss,
     gaussian_focal_loss,
     iou_prediction_loss,
@@ -53,8 +55,9 @@ class TaskMaps:
 class SeparateHead(nn.Module):
     """One task's outputs, each from a branch of its own.
 
-    The branches' hidden layers are one convolution and their output layers one grouped read-out
-    of it: the same function as a branch each, in two launches instead of a dozen.
+    The branches' hidden layers are one convolution. So are the output layers where their kernels
+    are a single cell: its weights are those of the branches on a diagonal and zero elsewhere.
+    Both are the same function as a branch each, in a fraction of the launches and the time.
 
     Args:
         in_channels: of the shared map.
@@ -85,7 +88,12 @@ class SeparateHead(nn.Module):
         nn.init.constant_(self.outputs[0].bias, -math.log(1 / heatmap_prior - 1))
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> list[Float[Tensor, "B D Y X"]]:
-        parts = self.hidden(x).chunk(len(self.branches), 1)
+        x = self.hidden(x)
+        if self.outputs[0].kernel_size == (1, 1):
+            weight = torch.block_diag(*(output.weight.flatten(1) for output in self.outputs))
+            bias = torch.cat([output.bias for output in self.outputs])
+            return list(functional.conv2d(x, weight[..., None, None], bias).split(self.branches, 1))
+        parts = x.chunk(len(self.branches), 1)
         return [output(part) for output, part in zip(self.outputs, parts, strict=True)]
 
 
@@ -104,8 +112,8 @@ class CenterHead(nn.Module):
         with_velocity: whether boxes have nine columns.
         quality_weight: exponent of the predicted IoU in the score, one number or one a task;
             0 leaves the IoU branch out.
-        box_weight, diou_weight, quality_loss_weight: factors of the loss terms beside the
-            heatmap's.
+        box_weight, diou_weight, corner_weight, quality_loss_weight: factors of the loss terms
+            beside the heatmap's; 0 leaves the second and the third out.
         velocity_weight: factor of the velocity's columns within the box term.
         min_overlap, min_radius, neighbours: see `assign_centers`.
         candidates: peaks of each task that are decoded.
@@ -131,6 +139,7 @@ class CenterHead(nn.Module):
         quality_weight: float | Sequence[float] = 0.0,
         box_weight: float = 2.0,
         diou_weight: float = 0.0,
+        corner_weight: float = 0.0,
         quality_loss_weight: float = 1.0,
         velocity_weight: float = 0.2,
         min_overlap: float = 0.1,
@@ -158,6 +167,7 @@ class CenterHead(nn.Module):
         self.with_velocity = with_velocity
         self.box_weight = box_weight
         self.diou_weight = diou_weight
+        self.corner_weight = corner_weight
         self.quality_loss_weight = quality_loss_weight
         self.target_options = dict(
             min_overlap=min_overlap, min_radius=min_radius, neighbours=neighbours
@@ -229,11 +239,13 @@ class CenterHead(nn.Module):
                 rows, encode_boxes(true, targets.cells, self.bev), valid, self.column_weights
             ),
         }
-        if self.diou_weight == 0 and maps.quality is None:
+        if not (self.diou_weight or self.corner_weight) and maps.quality is None:
             return terms
         found = decode_boxes(rows, targets.cells, self.bev)
         if self.diou_weight:
             terms["diou"] = self.diou_weight * decoupled_diou_loss(found, true, valid)
+        if self.corner_weight:
+            terms["corner"] = self.corner_weight * corner_loss(found, rows[:, 6:8], true, valid)
         if maps.quality is not None:
             quality = rows_at(maps.quality, targets.cells)[:, 0]
             iou = aligned_iou_3d(found.detach(), true)

@@ -17,8 +17,8 @@ import struct
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -26,14 +26,21 @@ import torch
 from detector.errors import InputError
 
 Define = int | str
+THREADS = 256
+"""Of a block, where nothing speaks for another number."""
+Memory = torch.Tensor | int | None
+"""What may be given for a pointer: a tensor, an address, or None, a null pointer."""
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 _CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _INVALID_CONTEXT = 201
 _PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
+_PROGRAMMATIC_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+_OLDEST_DRIVER_TO_OVERLAP = 12030  # captures it into graphs
 
 
-_CONFIGURATION = struct.Struct("7IPPI4x")  # CUlaunchConfig: sizes, stream, attributes (none)
+_ATTRIBUTE = struct.Struct("iii60x")  # CUlaunchAttribute: id, padding, value
+_CONFIGURATION = struct.Struct("7IPPI4x")  # CUlaunchConfig: grid, block, shared bytes, stream, ...
 
 
 class Kernel:
@@ -43,7 +50,7 @@ class Kernel:
         path: the source file.
         name: of the function.
         signature: one letter a parameter, as in `struct`: P a pointer, i an int, f a float.
-            Tensors may be given for P; None is a null pointer.
+            For P a tensor or an address may be given; None is a null pointer.
         defines: macros.
         shared_bytes: of dynamic shared memory.
         exact: compiled for exactly the GPU's architecture (`sm_90a`), with instructions that
@@ -73,34 +80,49 @@ class Kernel:
             _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
+        self._overlap = ctypes.create_string_buffer(
+            _ATTRIBUTE.pack(_PROGRAMMATIC_SERIALIZATION, 0, 1)
+        )
         self._configuration = ctypes.create_string_buffer(_CONFIGURATION.size)
         # What does not change from one start to the next, as the driver's function takes it.
+        self._attributes = ctypes.addressof(self._overlap)
         self._first = ctypes.c_void_p(ctypes.addressof(self._configuration))
         self._last = ctypes.c_void_p(ctypes.addressof(self._extra))
         self._functions: dict[int, ctypes.c_void_p] = {}
 
-    def __call__(self, grid: Sequence[int], threads: int, *arguments, device: int) -> None:
-        """Starts it on the current stream of `device`; `grid` has one to three sizes."""
+    def __call__(
+        self, grid: Sequence[int], threads: int, *arguments, device: int, overlap: bool = False
+    ) -> None:
+        """Starts it on the current stream of `device`; `grid` has one to three sizes.
+
+        Args:
+            overlap: before the kernel ahead of it has ended, where the GPU can. The source then
+                waits (`await_earlier`) before it touches what other kernels write or read.
+        """
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
+        if _only_loaded:
+            return
         # Nobody else runs between filling the buffers and the launch: `PyDLL` holds the GIL.
         self._pack(*arguments)
-        status = self._start(function, grid, threads, device)
+        status = self._start(function, grid, threads, device, overlap)
         if status == _INVALID_CONTEXT:  # this thread's first work on a GPU, as in autograd's
             _make_current(device)
             self._pack(*arguments)
-            status = self._start(function, grid, threads, device)
+            status = self._start(function, grid, threads, device, overlap)
         if status:
             _check(status, self.name)
 
     def _start(
-        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int
-    ) -> int:
+        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int,
+        overlap: bool,
+    ) -> int:  # fmt: skip
         x, y, z = (*grid, 1, 1)[:3]
         _CONFIGURATION.pack_into(
             self._configuration, 0, x, y, z, threads, 1, 1, self.shared_bytes,
-            torch._C._cuda_getCurrentRawStream(device), 0, 0,
+            torch._C._cuda_getCurrentRawStream(device), self._attributes,
+            overlap and can_overlap(device),
         )  # fmt: skip
         # One structure in place of eleven arguments: converting them costs more than the launch.
         return _driver().cuLaunchKernelEx(self._first, function, None, self._last)
@@ -139,12 +161,33 @@ class Kernel:
         return found
 
 
+def blocks(items: int, threads: int = THREADS) -> int:
+    """How many hold so many items, one a thread."""
+    return -(-items // threads)
+
+
+_only_loaded = False
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Kernels that are started meanwhile are only loaded, which can't be done during a capture."""
+    global _only_loaded
+    _only_loaded = True
+    try:
+        yield
+    finally:
+        _only_loaded = False
+
+
 def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) -> Callable:
-    """A function that writes a kernel's arguments into `buffer`, None as a null pointer. It is made
-    for the signature, since a loop over it would take as long as the rest of a launch."""
+    """A function that writes a kernel's arguments into `buffer`: of tensors their addresses, None
+    as a null pointer. It is made for the signature, since a loop over it would take as long as the
+    rest of a launch."""
     names = [f"a{position}" for position in range(len(signature))]
     values = [
-        f"0 if {name} is None else {name}.data_ptr()" if kind == "P" else name
+        f"{name} if {name}.__class__ is int else 0 if {name} is None else {name}.data_ptr()"
+        if kind == "P" else name
         for name, kind in zip(names, signature, strict=True)
     ]
     return eval(
@@ -179,6 +222,17 @@ def cache_folder() -> Path:
 @functools.cache
 def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@functools.cache
+def can_overlap(device: int) -> bool:
+    """Whether a kernel may start before the one ahead of it has ended (Hopper and later)."""
+    version = ctypes.c_int()
+    _check(_driver().cuDriverGetVersion(ctypes.byref(version)), "version")
+    return (
+        torch.cuda.get_device_capability(device) >= (9, 0)
+        and version.value >= _OLDEST_DRIVER_TO_OVERLAP
+    )
 
 
 @functools.cache

@@ -68,9 +68,9 @@ class SubMConv3d(_Convolution):
         super().__init__(in_channels, out_channels, kernel_size, bias)
         self.dilation = as_triple(dilation, "dilation", 1)
 
-    def sites(self, x: SparseTensor) -> tuple[Occupancy, KernelMap]:
-        """The voxels of the result, and which of x's they see."""
-        return x.occupancy, x.occupancy.neighbours(self.kernel_size, self.dilation)
+    def sites(self, voxels: Occupancy) -> tuple[Occupancy, KernelMap]:
+        """The voxels of the result, and which of the given ones they see."""
+        return voxels, voxels.neighbours(self.kernel_size, self.dilation)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return current_engine().submanifold(x, self.weight, self.bias, self.dilation)
@@ -99,11 +99,9 @@ class SparseConv3d(_Convolution):
         self.padding = as_triple(padding, "padding", 0)
         self.dilation = as_triple(dilation, "dilation", 1)
 
-    def sites(self, x: SparseTensor) -> tuple[Occupancy, KernelMap]:
-        """The voxels of the result, and which of x's they see."""
-        return x.occupancy.downsample(
-            self.kernel_size, self.stride, self.padding, self.dilation
-        )
+    def sites(self, voxels: Occupancy) -> tuple[Occupancy, KernelMap]:
+        """The voxels of the result, and which of the given ones they see."""
+        return voxels.downsample(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return current_engine().strided(

@@ -220,12 +220,11 @@ class _Received(torch.autograd.Function):
     @staticmethod
     def forward(ctx, sent: Float[Tensor, "V K"], chosen: Bool[Tensor, "V K"], table: Tensor):
         ctx.save_for_backward(table)
-        both = torch.stack([sent, chosen.to(sent)], -1).transpose(0, 1)         # (K, V, 2)
-        both = functional.pad(both, (0, 0, 0, 1))  # row -1, no voxel, reads zero
-        received = sent.new_zeros(len(sent), 2)
-        for of_offset, rows in zip(both, table.flip(0), strict=True):
-            received += of_offset[rows.long()]
-        total, count = received.unbind(1)
+        rows = table.flip(0).long() + 1  # 0, no voxel, reads zero
+        total, count = (
+            functional.pad(of_sender.T, (1, 0)).gather(1, rows).sum(0)
+            for of_sender in (sent, chosen.to(sent))
+        )
         ctx.mark_non_differentiable(count)
         return total, count
 

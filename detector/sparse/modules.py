@@ -76,7 +76,7 @@ def _fused(
         return None
     from detector.ops.sparse_conv import gpu, normed
 
-    occupancy, kernel_map = conv.sites(x)
+    occupancy, kernel_map = conv.sites(x.occupancy)
     if not normed.takes(x.features, conv.weight, kernel_map, norm):
         return None
     # A summand in wider numbers makes the sum wide.

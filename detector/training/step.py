@@ -14,6 +14,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from detector.errors import InputError
+from detector.models.backbones import SparseEncoder
 from detector.records import Batch, Detections
 from detector.training.graphed import GraphedDenseLoss
 
@@ -35,6 +36,31 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     except OSError:
         return None
     return torch.bfloat16 if features & {"avx512_bf16", "amx_bf16", "bf16"} else None
+
+
+def fuse_backbone(
+    detector: nn.Module, fused: bool, dtype: torch.dtype | None, device: torch.device
+) -> str | None:
+    """Has the sparse backbone's layers trained as one step of autograd, or one by one.
+
+    Returns:
+        How they are, as a sentence to print; None where there is no choice: on a CPU, or without
+        a sparse backbone.
+    """
+    backbone = getattr(detector, "backbone", None)
+    if not isinstance(backbone, SparseEncoder):
+        return None
+    backbone.fused = fused
+    if device.type != "cuda":
+        return None
+    from detector.sparse.planned.chain import obstacle
+
+    reasons = [obstacle(chain, dtype or torch.float32, device) for chain, _ in backbone.chains()]
+    reason = next(filter(None, reasons), None) if fused else "fused_backbone is False"
+    if reason is not None:
+        return f"sparse backbone: layer by layer, because {reason}"
+    between = " between focal stages" if backbone.focal else ""
+    return f"sparse backbone: fused, the layers{between} are one step of autograd"
 
 
 class ToDevice(nn.Module):

@@ -35,6 +35,7 @@ from detector.training.step import (
     TrainableDetector,
     UpdateWeights,
     autocast_dtype,
+    fuse_backbone,
     make_optimizer,
 )
 from detector.training.sync_norm import synchronise_norms
@@ -93,6 +94,8 @@ def train(
         dataset, build(config.train_transforms), config.seed, config.cache_frames, config.epochs
     )
     device = device_of_process()
+    dtype = autocast_dtype(config.precision, device)
+    backbone = fuse_backbone(model.detector, config.fused_backbone, dtype, device)
     batches = EpochBatches(len(frames), config.batch_size, config.seed, rank, processes)
     loader = training_batches(frames, batches, config.workers, device, config.skip_bad_frames)
 
@@ -103,7 +106,6 @@ def train(
         work_dir, about, config.best_metric, config.keep_checkpoints, guard
     )
     optimizer = make_optimizer(build(config.optimizer), model.to(device), device)
-    dtype = autocast_dtype(config.precision, device)
     if config.cuda_graph and device.type == "cuda" and processes == config.accumulate == 1:
         model.replay_dense_loss(dtype)
     hooks = [
@@ -151,8 +153,8 @@ def train(
         print(
             f"{config.path.stem}: {size:,} weights, {len(frames)} frames, {batches.batches} "
             f"steps an epoch, {config.epochs} epochs, on {processes} x {device.type}",
-            flush=True,
-        )
+            *filter(None, [backbone]), sep="\n", flush=True,
+        )  # fmt: skip
     try:
         with StopOnSignal(loop) as stop, lost_process_named(rank, processes):
             runner.train()

@@ -2,6 +2,7 @@
 
 from detector.models.losses.center import (
     center_l1_loss,
+    corner_loss,
     decoupled_diou_loss,
     gaussian_focal_loss,
     iou_prediction_loss,
@@ -10,6 +11,7 @@ from detector.models.losses.importance import focal_importance_loss
 
 __all__ = [
     "center_l1_loss",
+    "corner_loss",
     "decoupled_diou_loss",
     "focal_importance_loss",
     "gaussian_focal_loss",

@@ -16,68 +16,60 @@ import torch
 from jaxtyping import Bool, Int32
 from torch import Tensor
 
-from detector.ops.cuda_runtime import Kernel
+from detector.ops.cuda_runtime import THREADS, Kernel, blocks
+from detector.ops.occupancy import lent
 from detector.ops.occupancy.shapes import Triple, shapes_along
+from detector.ops.occupancy.tables import ConvTable, fill_table
 
 INDEX = Path(__file__).with_name("index.cu")
-TABLES = Path(__file__).with_name("tables.cu")
-SPAN = 1024  # words that a word of the summary stands for
-SPANS_PER_BLOCK = 2  # of the scan
+SPAN, LINES_PER_SPAN = 1024, 32  # words and lines
+SPANS_PER_BLOCK = 4  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
-THREADS = 256
-TABLE_THREADS = 128
-ONE = (1, 1, 1)
 
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
-_mark_windows = Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16)
 _mark_neighbours = Kernel(INDEX, "mark_neighbours", "PPiPPP" + "i" * 7)
-_scan = Kernel(INDEX, "scan", "PPiPPPiPPiiii")
+_scan = Kernel(INDEX, "scan", "PPiPPPiPiP")
 _emit = Kernel(INDEX, "emit", "PPPPiPiiii")
 _clear = Kernel(INDEX, "clear", "PPiPi")
 _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
-_transpose_table = Kernel(TABLES, "transpose_table", "PiiPi")
-_mask_table = Kernel(TABLES, "mask_table", "PiiiPi")
 
 
 @functools.cache
-def _fill_table(kernel_size: Triple | None) -> Kernel:
-    """For one kernel size, or for any."""
-    defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True)) if kernel_size else {}
-    return Kernel(TABLES, "fill_table", "PPiPP" + "i" * 17 + "PiPi", defines)
-
-
-def blocks(items: int, threads: int = THREADS) -> int:
-    return -(-items // threads)
+def _mark_windows(kernel_size: Triple, stride: Triple, dilation: Triple) -> Kernel:
+    names = [f"{kind}{axis}" for kind in "KSD" for axis in "ZYX"]
+    defines = dict(zip(names, (*kernel_size, *stride, *dilation), strict=True))
+    return Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16, defines)
 
 
 class Bits:
     """The bits of some grids, zero at first, in one stretch of memory with what goes with them.
 
-    `parts[i]` are grid i's words, their summary and the state of its scan.
+    `parts[i]` are grid i's words, a byte for each of their lines and the state of its scan.
     """
+
+    overlap = False
 
     def __init__(self, shapes: Sequence[Triple], batch_size: int, device: torch.device):
         spans = [max(1, -(-words_of(shape, batch_size) // SPAN)) for shape in shapes]
         states = [2 * blocks(count, SPANS_PER_BLOCK) for count in spans]
         total = sum(spans)
-        memory = torch.zeros(
-            total * SPAN + total + total % 2 + sum(states), dtype=torch.int32, device=device
-        )
+        memory = lent.zeros(total * (SPAN + LINES_PER_SPAN // 4) + sum(states), device)
         self.words = memory[: total * SPAN]
-        self.summary = memory[total * SPAN :][:total]
+        self.lines = memory[total * SPAN : -sum(states)].view(torch.uint8)
         self.state = memory[-sum(states) :]
         self.device = memory.get_device()
         self.parts = list(zip(
-            self.words.split([count * SPAN for count in spans]), self.summary.split(spans),
+            self.words.split([count * SPAN for count in spans]),
+            self.lines.split([count * LINES_PER_SPAN for count in spans]),
             self.state.split(states), strict=True,
         ))  # fmt: skip
 
     def clear(self) -> None:
         """All zero again; touches only what was set."""
-        spans = len(self.summary)
         _clear(
-            (blocks(spans * 32),), THREADS, self.words, self.summary, spans, self.state,
-            len(self.state) // 2, device=self.device,
+            (blocks(len(self.lines)),), THREADS, self.words, self.lines,
+            len(self.lines) // LINES_PER_SPAN, self.state, len(self.state) // 2,
+            device=self.device, overlap=self.overlap,
         )  # fmt: skip
 
 
@@ -92,7 +84,11 @@ class Bitmap:
         most_rows: how many rows there can be; of more, only the count is right.
         bits: of `Bits.parts`; None takes new ones.
         totals: (2,) int32 to count in; None takes new ones.
+
+    Kernels start before the ones ahead of them have ended where `overlap` is set.
     """
+
+    overlap = False
 
     def __init__(
         self, shape: Triple, batch_size: int, device: torch.device, most_rows: int,
@@ -103,10 +99,13 @@ class Bitmap:
         self.line_words = -(-shape[2] // 32)
         if bits is None:
             bits = Bits([shape], batch_size, device).parts[0]
-        self.words, self.summary, self.state = bits
-        self.rank = torch.empty(len(self.words), dtype=torch.int32, device=device)
+        self.words, self.lines, self.state = bits
+        self.rank = lent.empty(len(self.words), device)
         self.listed = torch.empty(
             max(1, min(most_rows, words_of(shape, batch_size))), dtype=torch.int32, device=device
+        )
+        self.tile_words = torch.empty(
+            -(-max(1, most_rows) // 32), dtype=torch.int32, device=device
         )
         if totals is None:
             totals = torch.empty(2, dtype=torch.int32, device=device)
@@ -117,6 +116,14 @@ class Bitmap:
     @property
     def dimensions(self) -> tuple[int, int, int, int]:
         return *self.shape, self.line_words
+
+    @property
+    def scanned(self) -> tuple:
+        """What kernels take to find the cell of each row, after `scan`."""
+        return (
+            self.words, self.rank, self.listed, len(self.listed), self.tile_words, self.totals,
+            *self.shape[:2], self.line_words,
+        )  # fmt: skip
 
     def mark(
         self,
@@ -129,8 +136,8 @@ class Bitmap:
         if len(coordinates):
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
-                self.words, self.summary, self.batch_size, *self.dimensions, outside, unsorted,
-                device=self.device.index,
+                self.words, self.lines, self.batch_size, *self.dimensions, outside, unsorted,
+                device=self.device.index, overlap=self.overlap,
             )  # fmt: skip
 
     def mark_windows(
@@ -138,11 +145,11 @@ class Bitmap:
     ) -> None:
         """Sets bits of the output cells of a strided convolution of a finer grid's voxels, after
         its `scan`."""
-        _mark_windows(
-            (blocks(len(finer.listed), 128),), 128, finer.words, finer.listed, finer.totals[1:],
-            len(finer.listed), *finer.shape[:2], finer.line_words, self.words, self.summary,
-            *self.dimensions, *kernel_size, *stride, *padding, *dilation,
-            device=self.device.index,
+        _mark_windows(kernel_size, stride, dilation)(
+            (blocks(len(finer.listed) * kernel_size[0]),), THREADS, finer.words, finer.listed,
+            finer.totals[1:], len(finer.listed), *finer.shape[:2], finer.line_words, self.words,
+            self.lines, *self.dimensions, *kernel_size, *stride, *padding, *dilation,
+            device=self.device.index, overlap=self.overlap,
         )  # fmt: skip
 
     def mark_neighbours(
@@ -152,18 +159,20 @@ class Bitmap:
         if len(coordinates):
             _mark_neighbours(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
-                chosen, self.words, self.summary, *self.dimensions, *kernel_size,
+                chosen, self.words, self.lines, *self.dimensions, *kernel_size,
                 device=self.device.index,
             )  # fmt: skip
 
     def scan(self, coordinates: Tensor | None = None) -> None:
         """Ranks and the count of the bits set; the first coordinates, as many as fit."""
+        spans = len(self.lines) // LINES_PER_SPAN
         _scan(
-            (blocks(len(self.summary), SPANS_PER_BLOCK),), THREADS, self.words, self.summary,
-            len(self.summary), self.state, self.rank, self.listed, len(self.listed), self.totals,
-            coordinates, 0 if coordinates is None else len(coordinates), *self.shape[:2],
-            self.line_words, device=self.device.index,
+            (blocks(spans, SPANS_PER_BLOCK),), THREADS, self.words, self.lines, spans, self.state,
+            self.rank, self.listed, len(self.listed), self.tile_words, len(self.tile_words),
+            self.totals, device=self.device.index, overlap=self.overlap,
         )  # fmt: skip
+        if coordinates is not None:
+            self.emit(coordinates)
 
     def emit(self, coordinates: Tensor) -> None:
         """The first coordinates, as many as fit, after `scan`."""
@@ -172,7 +181,7 @@ class Bitmap:
             _emit(
                 (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
                 most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
-                device=self.device.index,
+                device=self.device.index, overlap=self.overlap,
             )  # fmt: skip
 
     def find_rows(
@@ -186,29 +195,26 @@ class Bitmap:
                 device=self.device.index,
             )  # fmt: skip
 
-    def fill_table(
-        self, sites: Tensor, count: Tensor, table: Tensor, masks: Tensor, kernel_size: Triple,
-        stride: Triple, padding: Triple, dilation: Triple, most_rows: int = (1 << 31) - 1,
-    ) -> None:  # fmt: skip
-        """table[k, o] = row of cell `site * stride - padding + offset * dilation`, or -1."""
-        if len(sites):
-            known = math.prod(kernel_size) <= 125 and (kernel_size[2] - 1) * dilation[2] <= 32
-            _fill_table(kernel_size if known else None)(
-                (blocks(len(sites), TABLE_THREADS),), TABLE_THREADS, sites, count, len(sites),
-                self.words, self.rank, *self.dimensions, *kernel_size, *stride, *padding,
-                *dilation, most_rows, table, table.stride(0), masks, masks.shape[1],
-                device=self.device.index,
-            )  # fmt: skip
-
 
 class BitmapIndex:
     """Cells of a bounded grid, one bit each. Make one with `of_sorted` or `of_any`."""
 
     def __init__(self, bitmap: Bitmap, coordinates: Int32[Tensor, "V 4"]):
-        self.bitmap = bitmap
+        self._bitmap: Bitmap | None = bitmap
         self.shape = bitmap.shape
         self.batch_size = bitmap.batch_size
+        self.count = bitmap.count
         self.coordinates = coordinates
+
+    @property
+    def bitmap(self) -> Bitmap:
+        if self._bitmap is None:
+            self._bitmap = self.of_sorted(self.coordinates, self.shape, self.batch_size).bitmap
+        return self._bitmap
+
+    def release(self) -> None:
+        """Gives the bitmap's memory back; it is made again when asked for."""
+        self._bitmap = None
 
     @staticmethod
     def bytes_needed(shape: Triple, batch_size: int) -> int:
@@ -239,13 +245,16 @@ class BitmapIndex:
     ) -> tuple[BitmapIndex, bool, bool]:
         """As `of_any`, and whether a row lies outside, and whether the rows are in order and
         distinct; with one wait for all."""
-        bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
+        with lent.borrowing() as loan:
+            bitmap = Bitmap(shape, batch_size, coordinates.device, len(coordinates))
         facts = torch.zeros(2, dtype=torch.int32, device=coordinates.device)
         bitmap.mark(coordinates, None, facts[:1], facts[1:])
         emitted = coordinates.new_empty(len(coordinates), 4)
         bitmap.scan(emitted)
         rows, outside, unsorted = torch.cat([bitmap.count, facts]).tolist()
-        return cls(bitmap, emitted[:rows]), bool(outside), not unsorted
+        index = cls(bitmap, emitted[:rows])
+        loan.to(index)
+        return index, bool(outside), not unsorted
 
     @classmethod
     def _finished(cls, bitmap: Bitmap, most_rows: int) -> BitmapIndex:
@@ -322,47 +331,10 @@ class BitmapIndex:
         dilation: Triple,
     ) -> Int32[Tensor, "K N"]:
         """Row of cell `site * stride - padding + offset * dilation`, or -1."""
-        table, masks = new_table(math.prod(kernel_size), len(sites), sites.device)
+        made = ConvTable.empty(math.prod(kernel_size), len(sites), sites.device)
         count = torch.full((1,), len(sites), dtype=torch.int32, device=sites.device)
-        self.bitmap.fill_table(
-            sites, count, table, masks, kernel_size, stride, padding, dilation
+        fill_table(
+            self.bitmap, sites, count, [made], kernel_size, stride, padding, dilation
         )
-        table.tile_masks = masks
-        return table
-
-
-def new_table(offsets: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Unfilled (K, V_out), rows apart by a multiple of 32, and masks (tiles of 32, words of 32
-    offsets)."""
-    pitch = -(-columns // 32) * 32
-    table = torch.empty(offsets, max(pitch, 32), dtype=torch.int32, device=device)
-    masks = torch.empty(
-        max(pitch // 32, 1), -(-offsets // 32), dtype=torch.int32, device=device
-    )
-    return table[:, :columns], masks
-
-
-def tile_masks(table: Int32[Tensor, "K N"]) -> Int32[Tensor, "tiles words"]:
-    """Which offsets each 32 columns of a table use; made once."""
-    masks = getattr(table, "tile_masks", None)
-    if masks is None:
-        masks = new_table(len(table), table.shape[1], table.device)[1]
-        if table.shape[1]:
-            _mask_table(
-                (blocks(table.shape[1]),), THREADS, table, table.stride(0), table.shape[1],
-                len(table), masks, masks.shape[1], device=table.get_device(),
-            )  # fmt: skip
-        table.tile_masks = masks
-    return masks
-
-
-def transpose_table(table: Int32[Tensor, "K V_out"], rows_in: int) -> Int32[Tensor, "K V_in"]:
-    """The table from input rows to output rows."""
-    turned = new_table(len(table), rows_in, table.device)[0]
-    turned.fill_(-1)
-    if table.shape[1]:
-        _transpose_table(
-            (blocks(table.shape[1]), len(table)), THREADS, table, table.stride(0),
-            table.shape[1], turned, turned.stride(0), device=table.get_device(),
-        )  # fmt: skip
-    return turned
+        made.table.tile_masks = made.masks
+        return made.table

@@ -2,9 +2,8 @@
 // x % 32 of word ((b * Z + z) * Y + y) * W + x / 32, W = ceil(X / 32). rank[word] is the row of the
 // word's first set bit, and means nothing where the word is 0.
 //
-// A grid is mostly empty: bit l of summary[s] says that line l of span s holds any bit, where a line is 32
-// words, 128 bytes, and a span 32 lines. Whoever sets bits sets the summary's too; who walks over the grid
-// reads the summary first.
+// A grid is mostly empty: lines[l] is 1 where line l holds any bit, where a line is 32 words, 128 bytes; 32
+// lines are a span. Whoever sets bits sets the line's byte too; who walks over the grid reads those first.
 //
 // Counts stay on the GPU: `count` points to the number of rows that hold anything; launches may
 // cover more. Where a capacity is given, rows beyond it are not written; the count says how many
@@ -17,8 +16,9 @@
 // null) becomes 1 where another row lies outside the grid or the batch, and `unsorted` where a row
 // does not come after the one before it.
 extern "C" __global__ void mark(
-    const int4* coordinates, const int* count, int capacity, u32* words, u32* summary, int batch,
+    const int4* coordinates, const int* count, int capacity, u32* words, u8* lines, int batch,
     int Z, int Y, int X, int W, int* outside, int* unsorted) {
+  await_earlier();
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -29,7 +29,7 @@ extern "C" __global__ void mark(
     return;
   }
   Grid g{Z, Y, X, W};
-  set_bits(words, summary, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), 1u << (c.w & 31));
+  set_bits(words, lines, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), 1u << (c.w & 31));
   if (unsorted && i > 0) {
     int4 p = coordinates[i - 1];
     bool after = c.x != p.x ? c.x > p.x : c.y != p.y ? c.y > p.y : c.z != p.z ? c.z > p.z : c.w > p.w;
@@ -62,7 +62,7 @@ __device__ __forceinline__ Window window_of(u32 bits, int word, int sx, int px, 
   return {v, start};
 }
 
-__device__ __forceinline__ void set_window(u32* words, u32* summary, long long line, Window w, int X, int W) {
+__device__ __forceinline__ void set_window(u32* words, u8* lines, long long line, Window w, int X, int W) {
   while (w.start < 0 && w.bits) {
     int drop = min(-w.start, 32);
     w.bits >>= drop;
@@ -72,46 +72,54 @@ __device__ __forceinline__ void set_window(u32* words, u32* summary, long long l
     u32 part = (u32)(w.bits << skip);
     w.bits >>= 32 - skip;
     if (at == W - 1 && (X & 31)) part &= (1u << (X & 31)) - 1;
-    if (part) set_bits(words, summary, line + at, part);
+    if (part) set_bits(words, lines, line + at, part);
   }
 }
 
 // Sets the bits of cells of a strided convolution's output whose window holds a voxel of the finer
-// grid; a thread takes one of its words that hold any, as `scan` lists them.
+// grid; a thread takes one layer of the kernel for one of its words that hold any, as `scan` lists them.
+// Where the macros KZ to DX are set, they are the convolution's numbers, and divisions cost little.
 extern "C" __global__ void mark_windows(
     const u32* finer, const int* listed, const int* listed_count, int capacity, int finer_z, int finer_y,
-    int finer_words, u32* words, u32* summary, int Z, int Y, int X, int W,
-    int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
+    int finer_words, u32* words, u8* lines, int Z, int Y, int X, int W, int given_kz, int given_ky, int given_kx,
+    int given_sz, int given_sy, int given_sx, int pz, int py, int px, int given_dz, int given_dy, int given_dx) {
+#ifdef KZ
+  const int kz = KZ, ky = KY, kx = KX, sz = SZ, sy = SY, sx = SX, dz = DZ, dy = DY, dx = DX;
+#else
+  const int kz = given_kz, ky = given_ky, kx = given_kx, sz = given_sz, sy = given_sy, sx = given_sx;
+  const int dz = given_dz, dy = given_dy, dx = given_dx;
+#endif
+  await_earlier();
+  const int i = (blockIdx.x * blockDim.x + threadIdx.x) / kz, layer = blockIdx.x * blockDim.x + threadIdx.x - i * kz;
   if (i >= min(*listed_count, capacity)) return;
-  int from = listed[i], line = from / finer_words, plane = line / finer_y;
-  int in_y = line % finer_y, in_z = plane % finer_z, frame = plane / finer_z;
+  const int from = listed[i], line = from / finer_words, plane = line / finer_y, frame = plane / finer_z;
+  const int in_y = line - plane * finer_y, in_z = plane - frame * finer_z, word = from - line * finer_words;
   const u32 bits = finer[from];
+  const int z = in_z + pz - layer * dz;
+  if (z < 0 || z % sz || z / sz >= Z) return;
   Grid g{Z, Y, X, W};
-  for (int a = 0; a < kz; a++) {
-    int z = in_z + pz - a * dz;
-    if (z < 0 || z % sz || z / sz >= Z) continue;
-    for (int b = 0; b < ky; b++) {
-      int y = in_y + py - b * dy;
-      if (y < 0 || y % sy || y / sy >= Y) continue;
-      const long long to = (long long)line_of(g, frame, z / sz, y / sy) * W;
-      Window all{0, 0};
-      for (int d = kx - 1; d >= 0; d--) {  // rising starts
-        Window w = window_of(bits, from % finer_words, sx, px, d * dx);
-        int up = w.start - all.start;
-        if (!all.bits) all = w;
-        else if (up < 32) all.bits |= w.bits << up;
-        else { set_window(words, summary, to, all, X, W); all = w; }
-      }
-      set_window(words, summary, to, all, X, W);
+#pragma unroll
+  for (int b = 0; b < ky; b++) {
+    const int y = in_y + py - b * dy;
+    if (y < 0 || y % sy || y / sy >= Y) continue;
+    const long long to = (long long)line_of(g, frame, z / sz, y / sy) * W;
+    Window all{0, 0};
+#pragma unroll
+    for (int d = kx - 1; d >= 0; d--) {  // rising starts
+      const Window w = window_of(bits, word, sx, px, d * dx);
+      const int up = w.start - all.start;
+      if (!all.bits) all = w;
+      else if (up < 32) all.bits |= w.bits << up;
+      else { set_window(words, lines, to, all, X, W); all = w; }
     }
+    set_window(words, lines, to, all, X, W);
   }
 }
 
 // Sets the bits of chosen neighbours: bit k of a row's words in `chosen` stands for offset k.
 extern "C" __global__ void mark_neighbours(
     const int4* coordinates, const int* count, int capacity, const unsigned char* chosen, u32* words,
-    u32* summary, int Z, int Y, int X, int W, int kz, int ky, int kx) {
+    u8* lines, int Z, int Y, int X, int W, int kz, int ky, int kx) {
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -126,20 +134,20 @@ extern "C" __global__ void mark_neighbours(
         if (z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
         const long long word = (long long)line_of(g, c.x, z, y) * W + (x >> 5);
         const u32 bit = 1u << (x & 31);
-        if (!(words[word] & bit)) set_bits(words, summary, word, bit);
+        if (!(words[word] & bit)) set_bits(words, lines, word, bit);
       }
 }
 
 // ---------------------------------------------------------------------------------------------
-// Ranks, the number of set bits, a list of the words that hold any and the coordinates, in one pass over the
-// summary and the lines it names. A block takes two spans, a warp eight lines, all at once. Blocks look back
-// at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
+// Ranks, the number of set bits and a list of the words that hold any, in one pass over the lines that hold
+// some. A block takes SCAN_SPANS spans, a warp's words are all asked for at once. Blocks look back at the sums of the blocks before them (Merrill and Garland, "Single-pass Parallel Prefix Scan with
 // Decoupled Look-back", 2016), which are under way already. `state` holds each block's sums, marked PARTIAL
 // or TOTAL, zero at the start.
 
 #define SCAN_WARPS 8
-#define SCAN_SPANS 2  // of a block
+#define SCAN_SPANS 4  // of a block
 #define HELD (SCAN_SPANS * 32 / SCAN_WARPS)  // lines of a warp
+#define AT_ONCE 8     // of them, whose rows are counted together
 #define LOOK 4        // blocks that a thread looks at in one turn
 #define PARTIAL (1ull << 62)
 #define TOTAL (2ull << 62)
@@ -193,19 +201,21 @@ __device__ __forceinline__ Place place_of(int word, int Z, int Y, int W) {
   return {b, plane - b * Z, line - plane * Y, (word - line * W) * 32};
 }
 
-// totals: [set bits, words that hold any]. `coordinates` may be null.
+// totals: [set bits, words that hold any]. tile_words[t]: where in the list the word of row 32 * t is.
 extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
-    const u32* words, const u32* summary, int spans, u64* state, int* rank, int* listed, int listed_capacity,
-    int* totals, int4* coordinates, int capacity, int Z, int Y, int W) {
+    const u32* words, const u8* lines, int spans, u64* state, int* rank, int* listed, int listed_capacity,
+    int* tile_words, int tiles, int* totals) {
   __shared__ u64 sums[SCAN_WARPS];
+  await_earlier();
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
   const int first = span * SPAN + line * 32 + lane;
-  const u32 lines = span < spans ? summary[span] >> line & ((1u << HELD) - 1) : 0;
+  const bool holds = span < spans && lane < HELD && lines[span * (SPAN / LINE) + line + lane];
+  const u32 held_lines = __ballot_sync(~0u, holds);
   u32 held[HELD], sum = 0;
 #pragma unroll
-  for (int j = 0; j < HELD; j++) held[j] = lines >> j & 1 ? words[first + j * 32] : 0;
+  for (int j = 0; j < HELD; j++) held[j] = held_lines >> j & 1 ? words[first + j * 32] : 0;
 #pragma unroll
   for (int j = 0; j < HELD; j++) sum += __popc(held[j]) | (held[j] != 0) << SPLIT;
   sum = __reduce_add_sync(~0u, sum);
@@ -226,68 +236,58 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     totals[0] = (int)((before + own) & 0x7fffffff);
     totals[1] = (int)((before + own) >> NONZERO);
   }
-  if (!lines) return;
+  if (!held_lines) return;
   ahead += before;
-  int row[HELD], place = (int)(ahead >> NONZERO), total = (int)(ahead & 0x7fffffff);
+  int place = (int)(ahead >> NONZERO), total = (int)(ahead & 0x7fffffff);
 #pragma unroll
-  for (int j = 0; j < HELD; j++) row[j] = __popc(held[j]);
+  for (int start = 0; start < HELD; start += AT_ONCE) {
+    if (!(held_lines >> start & ((1u << AT_ONCE) - 1))) continue;
+    int row[AT_ONCE];
 #pragma unroll
-  for (int o = 1; o < 32; o <<= 1)
+    for (int j = 0; j < AT_ONCE; j++) row[j] = __popc(held[start + j]);
 #pragma unroll
-    for (int j = 0; j < HELD; j++) {
-      const int t = __shfl_up_sync(~0u, row[j], o);
-      if (lane >= o) row[j] += t;
+    for (int o = 1; o < 32; o <<= 1)
+#pragma unroll
+      for (int j = 0; j < AT_ONCE; j++) {
+        const int t = __shfl_up_sync(~0u, row[j], o);
+        if (lane >= o) row[j] += t;
+      }
+#pragma unroll
+    for (int j = 0; j < AT_ONCE; j++) {
+      const u32 word = held[start + j];
+      const int of_line = __shfl_sync(~0u, row[j], 31), at = first + (start + j) * LINE;
+      row[j] += total - __popc(word);
+      total += of_line;
+      const u32 present = __ballot_sync(~0u, word != 0);
+      if (word) {
+        const int own_place = place + __popc(present & ((1u << lane) - 1));
+        rank[at] = row[j];
+        if (own_place < listed_capacity) listed[own_place] = at;
+        const int tile = (row[j] + 31) >> 5;  // the first that begins in this word, if any does
+        if (tile * 32 < row[j] + __popc(word) && tile < tiles) tile_words[tile] = own_place;
+      }
+      place += __popc(present);
     }
-#pragma unroll
-  for (int j = 0; j < HELD; j++) {
-    const int of_line = __shfl_sync(~0u, row[j], 31);
-    row[j] += total - __popc(held[j]);
-    total += of_line;
-    const u32 present = __ballot_sync(~0u, held[j] != 0);
-    if (held[j]) {
-      const int own_place = place + __popc(present & ((1u << lane) - 1));
-      rank[first + j * 32] = row[j];
-      if (own_place < listed_capacity) listed[own_place] = first + j * 32;
-    }
-    place += __popc(present);
-  }
-  if (!coordinates) return;
-  // A lane's words one behind the other, so that lanes with few don't wait at each line for lanes with many.
-  u32 bits = 0, rest = 0;
-#pragma unroll
-  for (int j = 0; j < HELD; j++) rest |= (u32)(held[j] != 0) << j;
-  int at = 0;
-  Place p{};
-  while (bits || rest) {
-    if (!bits) {
-      const int next = __ffs(rest) - 1;
-      rest &= rest - 1;
-#pragma unroll
-      for (int j = 0; j < HELD; j++)
-        if (j == next) { bits = held[j]; at = row[j]; }
-      p = place_of(first + next * 32, Z, Y, W);
-    }
-    if (at < capacity) coordinates[at] = make_int4(p.b, p.z, p.y, p.x + __ffs(bits) - 1);
-    bits &= bits - 1;
-    at++;
   }
 }
 
-// Bits, summaries and states of scans to zero again, of what they name alone; a warp takes a span.
-extern "C" __global__ void clear(u32* words, u32* summary, int spans, u64* state, int states) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x, span = i >> 5, lane = i & 31;
+// Bits, lines and states of scans to zero again, of what they name alone; a warp takes a span.
+extern "C" __global__ void clear(u32* words, u8* lines, int spans, u64* state, int states) {
+  await_earlier();
+  int i = blockIdx.x * blockDim.x + threadIdx.x, lane = i & 31;
   for (int s = i; s < states; s += gridDim.x * blockDim.x) state[s] = 0;
-  if (span >= spans) return;
-  u32 lines = summary[span];
-  __syncwarp();
-  if (lane == 0 && lines) summary[span] = 0;
-  for (; lines; lines &= lines - 1) words[(long long)span * SPAN + (__ffs(lines) - 1) * 32 + lane] = 0;
+  if (i >> 5 >= spans) return;
+  const bool holds = lines[i];  // a span's lines are as many as a warp's lanes
+  if (holds) lines[i] = 0;
+  for (u32 left = __ballot_sync(~0u, holds); left; left &= left - 1)
+    words[((long long)(i - lane) + __ffs(left) - 1) * LINE + lane] = 0;
 }
 
 // Coordinates in order, from what `scan` left; a thread takes one word that holds any.
 extern "C" __global__ void emit(
     const u32* words, const int* rank, const int* listed, const int* listed_count, int listed_capacity,
     int4* coordinates, int capacity, int Z, int Y, int W) {
+  await_earlier();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, listed_capacity)) return;
   const int word = listed[i];

@@ -56,9 +56,9 @@ class KernelMap:
     @cached_property
     def _transposed(self) -> KernelMap:
         if self.table.is_cuda:
-            from detector.ops.occupancy import gpu
+            from detector.ops.occupancy import tables
 
-            table = gpu.transpose_table(self.table, self.rows_in)
+            table = tables.transpose_table(self.table, self.rows_in)
         else:
             from detector.ops.occupancy import cpu
 

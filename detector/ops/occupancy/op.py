@@ -95,6 +95,20 @@ class Occupancy:
     def __len__(self) -> int:
         return self.coordinates.shape[0]
 
+    @property
+    def count(self) -> Int32[Tensor, " 1"]:
+        """The number of voxels, on the device."""
+        count = getattr(self._index, "count", None)
+        if count is None:
+            count = self.coordinates.new_full((1,), len(self))
+        return count
+
+    def release(self) -> None:
+        """Gives memory back that only making maps needs; it is taken and filled again if need
+        be."""
+        if hasattr(self._index, "release"):
+            self._index.release()
+
     def rows(self, coordinates: Int[Tensor, "N 4"]) -> Int32[Tensor, " N"]:
         """Row of each cell (b, z, y, x); -1 where it is empty or outside the grid."""
         return self._index.rows(coordinates.int().contiguous())
@@ -168,6 +182,34 @@ class Occupancy:
             table = fine._index.table(coarse.coordinates, *key)
             fine._downsampled[key] = coarse, KernelMap(table, len(fine), key[0])
             fine = coarse
+
+    def windows(self, steps: Sequence[tuple[Triple, Triple, Triple, Triple]]) -> list[Occupancy]:
+        """The indices of strided convolutions one after another, as `prepare` makes them; maps are
+        made when `map_by` asks."""
+        if not hasattr(self._index, "windows_chain"):
+            made, fine = [], self
+            for step in steps:
+                fine = Occupancy(fine._index.windows(*step))
+                made.append(fine)
+            return made
+        return [Occupancy(index) for index in self._index.windows_chain(steps)] if steps else []
+
+    def map_by(
+        self, coarse: Occupancy, step: tuple[Triple, Triple, Triple, Triple]
+    ) -> KernelMap:
+        """The map of a strided convolution from these voxels to those that `windows` made."""
+        table = self._index.table(coarse.coordinates, *step)
+        return KernelMap(table, len(self), step[0])
+
+    @property
+    def has_bitmap(self) -> bool:
+        """Whether the index is a bitmap on a GPU."""
+        return hasattr(self._index, "release")
+
+    @property
+    def bitmap(self):
+        """The bitmap of an index that has one."""
+        return self._index.bitmap
 
     def map_to(self, coarse: Occupancy, kernel_size: int | Sequence[int]) -> KernelMap:
         """The map by which `downsample` made `coarse` from this index.

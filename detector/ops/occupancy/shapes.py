@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 Triple = tuple[int, int, int]
+ONE: Triple = (1, 1, 1)
 
 
 def as_triple(value: int | Sequence[int], name: str, minimum: int) -> Triple:

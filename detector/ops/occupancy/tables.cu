@@ -2,75 +2,83 @@
 // rows that hold anything; launches may cover more.
 
 #include "../device.cuh"
-
-struct Grid { int z, y, x, words; };  // cells along each axis, words a line
-
-__device__ __forceinline__ int line_of(Grid g, int b, int z, int y) { return (b * g.z + z) * g.y + y; }
+#include "bits.cuh"
+#include "sight.cuh"
 
 // table[k * pitch + o] = row of cell `site * stride - padding + offset * dilation`, or -1.
 // masks[o / 32 * mask_words + k / 32], bit k % 32: does any site of the 32 see something through
-// offset k? Rows from `most_rows` on count as absent. One thread a site; rows of x are read by one or two words for all their offsets.
-// KZ, KY, KX are set where a kernel's size is known and (KX - 1) * dx <= 32: all words are then
-// asked for at once.
+// offset k? Rows from `most_rows` on count as absent. One thread a site.
+//
+// Macros, where a kernel's size is known and (KX - 1) * dx <= 32; otherwise none:
+//   KZ, KY, KX   the kernel
+//   THREADS      of a block
+//   WINDOW       as many: a table in order is written (see `order.cuh`), and the plain one if it isn't null
 #ifdef KZ
-extern "C" __global__ void fill_table(
+#define OFFSETS (KZ * KY * KX)
+#ifdef WINDOW
+#include "order.cuh"
+#define TOGETHER WINDOW  // threads that all stay where any has a site
+#else
+#define TOGETHER 32
+#endif
+
+__device__ __forceinline__ void fill(
+    int4 c, int o, int n, const Lookup& l, int* table, int pitch, u32* masks, int mask_words, int* in_order,
+    int order_pitch, u32* order_masks, int* order) {
+  Sight<KZ, KY, KX> sight;
+  sight.look(c, o < n, l);
+  auto row_of = [&](int k) { return sight.row(k, l); };
+#ifdef WINDOW
+  __shared__ Ordering shared;
+  u32 mask = 0;
+#pragma unroll
+  for (int k = 0; k < OFFSETS; k++) mask |= (u32)(row_of(k) >= 0) << k;
+  write_in_order(shared, o - (int)threadIdx.x, n, mask, row_of, in_order, order_pitch, order_masks, order);
+  if (!table) return;
+#endif
+  write_column<OFFSETS>(row_of, o, o < n, table, pitch, masks, mask_words);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) fill_table(
     const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
     int Z, int Y, int X, int W,
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
-    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+    int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
+    int* order) {
+  await_earlier();
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
-  int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
+  const int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
   const int n = min(*count, capacity);
-  if ((o & ~31) >= n) return;
-  const bool alive = o < n;
-  if (!alive) c = make_int4(0, 0, 0, 0);  // what lies there means nothing
-  Grid g{Z, Y, X, W};
-  const int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
-  // The cells of a row of the kernel lie in 64 bits, from bit `shift` on. Cells beyond the grid are never set.
-  const int word = x0 >> 5, shift = x0 & 31;
-  const bool low = alive && word >= 0 && word < W, high = alive && word + 1 < W && shift + (KX - 1) * dx >= 32;
-  u32 bits[KZ * KY], more[KZ * KY];
-  int row[KZ * KY];
-#pragma unroll
-  for (int i = 0; i < KZ * KY; i++) {
-    const int z = z0 + i / KY * dz, y = y0 + i % KY * dy;
-    const bool inside = z >= 0 && z < Z && y >= 0 && y < Y;
-    const long long at = (long long)line_of(g, c.x, z, y) * W + word;
-    bits[i] = inside && low ? words[at] : 0;
-    more[i] = inside && high ? words[at + 1] : 0;
-  }
-#pragma unroll
-  for (int i = 0; i < KZ * KY; i++) {
-    // Rows are numbered along a line: one rank serves both words.
-    const long long at = (long long)line_of(g, c.x, z0 + i / KY * dz, y0 + i % KY * dy) * W + word;
-    row[i] = bits[i] | more[i] ? rank[bits[i] ? at : at + 1] : 0;
-  }
-  u32 mask = 0;
-  int* to = table + o;
-#pragma unroll
-  for (int i = 0; i < KZ * KY; i++) {
-    const u64 both = (u64)more[i] << 32 | bits[i], seen = both >> shift;
-    const int first = row[i] + __popc(bits[i] & ((1u << shift) - 1));
-#pragma unroll
-    for (int j = 0; j < KX; j++, to += pitch) {
-      const int k = i * KX + j;
-      int found = first + __popcll(seen & ((1ull << j * dx) - 1));
-      if (!(seen >> j * dx & 1) || found >= most_rows) found = -1;
-      if (alive) *to = found;
-      if (__any_sync(~0u, found >= 0)) mask |= 1u << (k & 31);
-      if ((k & 31) == 31 || k == KZ * KY * KX - 1) {
-        if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
-        mask = 0;
-      }
-    }
-  }
+  if (o / TOGETHER * TOGETHER >= n) return;
+  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx, most_rows};
+  fill(c, o, n, l, table, pitch, masks, mask_words, in_order, order_pitch, order_masks, order);
+}
+
+// The same for the voxels of a bitmap as `scan` left it, whose coordinates are written on the way.
+extern "C" __global__ void __launch_bounds__(THREADS) fill_scanned(
+    const u32* site_words, const int* site_rank, const int* listed, int listed_capacity, const int* tile_words,
+    const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* words,
+    const int* rank, int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
+    int* order) {
+  await_earlier();
+  const int o = blockIdx.x * blockDim.x + threadIdx.x;
+  const int place = o < capacity ? tile_words[o >> 5] : 0;  // asked for beside the count
+  const int n = min(totals[0], capacity);
+  if (o / TOGETHER * TOGETHER >= n) return;
+  const Scanned scanned{site_words, site_rank, listed, listed_capacity, tile_words, totals, site_z, site_y, site_w};
+  const int4 c = scanned_cell(scanned, o, n, place);
+  if (o < n) coordinates[o] = c;
+  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx, most_rows};
+  fill(c, o, n, l, table, pitch, masks, mask_words, in_order, order_pitch, order_masks, order);
 }
 #else
 extern "C" __global__ void fill_table(
     const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
     int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
-    int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+    int most_rows, int* table, int pitch, u32* masks, int mask_words, int*, int, u32*, int*) {
+  await_earlier();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;
@@ -114,11 +122,12 @@ extern "C" __global__ void fill_table(
   if ((k & 31) && (o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
 }
 
-// out[k * pitch_out + table[k * pitch + o]] = o; `out` holds -1 before.
+// out[k * pitch_out + table[k * pitch + o]] = o; `out` holds -1 before. `count` may be null: all columns hold
+// anything.
 extern "C" __global__ void transpose_table(
-    const int* table, int pitch, int columns, int* out, int pitch_out) {
+    const int* table, int pitch, int columns, const int* count, int* out, int pitch_out) {
   int o = blockIdx.x * blockDim.x + threadIdx.x;
-  if (o >= columns) return;
+  if (o >= (count ? min(*count, columns) : columns)) return;
   int row = table[(long long)blockIdx.y * pitch + o];
   if (row >= 0) out[(long long)blockIdx.y * pitch_out + row] = o;
 }

@@ -1,6 +1,6 @@
-// Sparse convolution in 16-bit floats on tensor cores, accumulated in float32.
+// Sparse convolution in 16-bit floats, or in float32 rounded to TF32, on tensor cores, accumulated in float32.
 //
-// out[o] = act(bias + sum over k of W[k]^T features[table[k, o]] + residual[o])
+// out[p] = act(bias + sum over k of W[k]^T features[table[k, o]] + residual[p]), p = order[o], or o without an order
 //
 // A warp computes 8 * NB output rows. Channels are the rows of the matrix product and voxels its
 // columns (mma.m16n8k16), which lets every thread end up with adjacent channels of a voxel. The
@@ -10,7 +10,9 @@
 // offsets share one product. Tiles whose voxels see nothing through an offset skip it.
 //
 // Macros:
-//   CIN, COUT    channels of one row; CIN is 4, 8, 16, 32, 64 or 128
+//   CIN          16-bit words of one row that comes in: its channels, with TF32 twice as many; 4, 8, 16, 32, 64,
+//                128 or 256
+//   COUT         channels of one row that goes out
 //   TILE         output channels of a block, a multiple of 16 that divides COUT
 //   OFFSETS      K
 //   NB           eights of rows a warp: 2, 4 or 8
@@ -20,10 +22,17 @@
 //   DEALT        1: tiles are given out as warps ask for them, for some hold many more neighbours than
 //                others; what that costs pays where there are many. 0: every so many
 //   BF16         1: bfloat16, 0: float16
+//   TF32         1: float32
+//   CLUSTER      blocks that share the fetching of weights; more than one from sm_90 on
 
 #include "../device.cuh"
 #include "../half.cuh"
 
+#if TF32
+typedef float Out;
+#else
+typedef u16 Out;
+#endif
 #define MB (TILE / 16)                        // products that cover the output channels
 #define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
 #define HALVES (CIN / CHUNK)
@@ -36,7 +45,11 @@
 #define MASK_WORDS ((OFFSETS + 31) / 32)
 
 __device__ __forceinline__ void mma(float (&d)[4], const uint4 a, u32 b0, u32 b1) {
+#if TF32
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+#else
   asm("mma.sync.aligned.m16n8k16.row.col.f32." HALF "." HALF ".f32 "
+#endif
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
@@ -122,6 +135,52 @@ struct Walk {
   }
 };
 
+// A thread's channels of its voxel e in the j-th eight.
+__device__ __forceinline__ void write(
+    const float (&sum)[MB][NB][4], const float (&offset)[2 * MB], int j, int e, const Out* residual, int relu,
+    Out* out) {
+  float value[2 * MB];
+#pragma unroll
+  for (int i = 0; i < 2 * MB; i++) value[i] = sum[i / 2][j][e + 2 * (i & 1)] + offset[i];
+#if TF32
+  if (residual)
+#pragma unroll
+    for (int m = 0; m < MB; m++) {
+      const float2 r = ((const float2*)residual)[m];
+      value[2 * m] += r.x;
+      value[2 * m + 1] += r.y;
+    }
+#pragma unroll
+  for (int i = 0; i < 2 * MB; i++) value[i] = relu ? fmaxf(value[i], 0.f) : value[i];
+#pragma unroll
+  for (int m = 0; m < MB; m++) ((float2*)out)[m] = make_float2(value[2 * m], value[2 * m + 1]);
+#else
+  u32 both[MB];
+#pragma unroll
+  for (int m = 0; m < MB; m++) {
+    float low = value[2 * m], high = value[2 * m + 1];
+    if (residual) {
+      const u32 r = ((const u32*)residual)[m];
+      low += low_half(r);
+      high += high_half(r);
+    }
+    if (relu) { low = fmaxf(low, 0.f); high = fmaxf(high, 0.f); }
+    PACK_F32(both[m], high, low);
+  }
+  if (MB == 4) *(uint4*)out = make_uint4(both[0], both[1 % MB], both[2 % MB], both[3 % MB]);
+  else if (MB == 2) *(uint2*)out = make_uint2(both[0], both[1 % MB]);
+  else
+#pragma unroll
+    for (int m = 0; m < MB; m++) ((u32*)out)[m] = both[m];
+#endif
+}
+
+#if CLUSTER > 1 || __CUDA_ARCH__ >= 900
+#include "cluster.cuh"
+#else
+#define IN_CLUSTERS
+#endif
+
 #if __CUDA_ARCH__ >= 900
 __device__ __forceinline__ void wait_weights(u32 barrier) {
   asm volatile(
@@ -130,9 +189,9 @@ __device__ __forceinline__ void wait_weights(u32 barrier) {
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
-    const u16* features, u32* packed, const int* table, int pitch, const u32* masks,
-    const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(WARPS * 32, RESIDENT) convolve(
+    const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
+    const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out) {
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
   int column = blockIdx.y;
@@ -146,18 +205,16 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barriers + i)));
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
-  __syncthreads();
+  meet_cluster();
   if (threadIdx.x == 0) {
     const u32 bytes = HALVES * STEP_WORDS * 4;
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
       u32 barrier = shared_address(barriers + i);
       asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
-      asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-              shared_address(weights + i * HALVES * STEP_WORDS)),
-          "l"(mine + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
-          : "memory");
+      if (i % CLUSTER == (int)cluster_rank())
+        copy_to_all(
+            shared_address(weights + i * HALVES * STEP_WORDS), mine + (long long)i * HALVES * STEP_WORDS, bytes, barrier);
     }
   }
 #else
@@ -168,7 +225,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
 
   int n = min(*count, capacity);
-  int tiles = (n + 8 * NB - 1) / (8 * NB);
+  const int parts = 8 / NB;  // of a listed tile
+  const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
   // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
   // They ask for the next one a tile ahead.
   int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
@@ -180,10 +238,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
   };
   if (warp < together)
-    for (int tile = blockIdx.x * together + warp, next_tile; tile < tiles;
-         tile = DEALT ? __shfl_sync(~0u, next_tile, 0) : tile + (int)gridDim.x * together) {
-      if (DEALT && lane == 0) next_tile = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
-      int first = tile * 8 * NB;
+    for (int turn = blockIdx.x * together + warp, next_turn; turn < tiles;
+         turn = DEALT ? __shfl_sync(~0u, next_turn, 0) : turn + (int)gridDim.x * together) {
+      if (DEALT && lane == 0) next_turn = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
+      const int tile = list ? list[turn / parts] * parts + turn % parts : turn, first = tile * 8 * NB;
+      if (first >= n) continue;  // the last listed tile may be cut short
       float sum[MB][NB][4] = {};
       Walk walk;
       walk.start(masks, first, n);
@@ -233,24 +292,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
         for (int e = 0; e < 2; e++) {
           int o = first + j * 8 + 2 * t + e;
           if (o >= n) continue;
+          if (order) o = order[o];
           long long place = (long long)o * COUT + column * TILE + g * 2 * MB;
-          u32 value[MB];
-#pragma unroll
-          for (int m = 0; m < MB; m++) {
-            float low = sum[m][j][e] + offset[2 * m], high = sum[m][j][2 + e] + offset[2 * m + 1];
-            if (residual) {
-              u32 r = *(const u32*)(residual + place + 2 * m);
-              low += low_half(r);
-              high += high_half(r);
-            }
-            if (relu) { low = fmaxf(low, 0.f); high = fmaxf(high, 0.f); }
-            PACK_F32(value[m], high, low);
-          }
-          if (MB == 4) *(uint4*)(out + place) = make_uint4(value[0], value[1 % MB], value[2 % MB], value[3 % MB]);
-          else if (MB == 2) *(uint2*)(out + place) = make_uint2(value[0], value[1 % MB]);
-          else
-#pragma unroll
-            for (int m = 0; m < MB; m++) *(u32*)(out + place + 2 * m) = value[m];
+          write(sum, offset, j, e, residual ? residual + place : nullptr, relu, out + place);
         }
     }
 #if __CUDA_ARCH__ >= 900
@@ -289,14 +333,19 @@ extern "C" __global__ void pack(
   int s = rest % KS, m = rest / KS % MB, step = rest / (KS * MB) % STEPS, column = rest / (KS * MB * STEPS);
   int g = lane >> 2, t = lane & 3, group = step / HALVES, half = step % HALVES;
   int channel_out = column * TILE + g * 2 * MB + 2 * m + (reg & 1);
-  float value[2];
-  for (int e = 0; e < 2; e++) {
-    int within = 2 * (reg >> 1) + e, k = group, channel;
+  float value[2] = {};
+#if TF32
+  const int words = 1, width = 2;  // numbers of a register, 16-bit words of a number
+#else
+  const int words = 2, width = 1;
+#endif
+  for (int e = 0; e < words; e++) {
+    const int within = words * (reg >> 1) + e;
+    int k = group, channel;
     if (PACK == 4) { k = group * 4 + t; channel = within; }
-    else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 * (t & 1) + within; }
-    else if (CHUNK == 16) channel = 4 * t + within;
-    else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
-    value[e] = 0.f;
+    else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 / width * (t & 1) + within; }
+    else if (CHUNK == 16) channel = 4 / width * t + within;
+    else channel = (half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1)) / width + within;
     if (k < OFFSETS && channel < source && channel_out < target) {
       int from = flipped ? OFFSETS - 1 - k : k;
       long long at = turned ? ((long long)from * target + channel_out) * source + channel
@@ -306,7 +355,11 @@ extern "C" __global__ void pack(
       if (scale) value[e] *= scale[channel_out];
     }
   }
+#if TF32
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(packed[i]) : "f"(value[0]));
+#else
   u32 both;
   PACK_F32(both, value[1], value[0]);
   packed[i] = both;
+#endif
 }

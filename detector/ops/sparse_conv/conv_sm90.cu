@@ -62,7 +62,7 @@ struct Stream {
 };
 
 extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) convolve(
-    const u16* features, const u32* packed, const int* table, int pitch, const u32* masks,
+    const u16* features, const u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   extern __shared__ __align__(128) u32 weights[];  // STAGES steps' at a time, in a ring
   const int column = blockIdx.y;
@@ -134,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128, RESIDENT) co
       }
       __syncwarp();
       if (steps[s] & LAST) {
-        finish(sum, first, n, column, bias, residual, relu, out);
+        finish(sum, first + (threadIdx.x >> 5) * 16 + ((threadIdx.x & 31) >> 2), n, order, column, bias, residual, relu, out);
         first += stride;
       }
     }

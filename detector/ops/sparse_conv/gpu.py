@@ -1,7 +1,8 @@
 """Sparse convolution on a GPU: which kernels serve which numbers, and autograd.
 
     float16, bfloat16, up to 128 channels    tensor cores (`conv.cu`, `weight_gradient.cu`)
-    the same beyond, and float32             Triton (`triton.py`)
+    float32 as TF32, the same, forward       tensor cores (`conv.cu`)
+    what is left of these                    Triton (`triton.py`)
     float64, or without Triton               gather, multiply, add (`gathered.py`)
 
 Sums are accumulated in float32 at least, in an order that never changes. float32 is multiplied as
@@ -18,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from detector.ops.occupancy import KernelMap
-from detector.ops.occupancy.gpu import tile_masks
+from detector.ops.occupancy.tables import conv_table, tile_masks
 from detector.ops.sparse_conv import gathered, tensor_cores
 
 
@@ -97,11 +98,12 @@ def convolve(
     offsets, in_channels = len(table), features.shape[1]
     out_channels = weight.shape[1] if turned else weight.shape[2]
     rows, device = table.shape[1], features.get_device()
-    if tensor_cores.fits(features.dtype, in_channels, out_channels, offsets, device):
+    if tensor_cores.convolves(features.dtype, in_channels, out_channels, offsets, device):
         wide_in = tensor_cores.padded_channels(in_channels, tensor_cores.IN_CHANNELS)
         wide_out = tensor_cores.padded_channels(out_channels, tensor_cores.OUT_CHANNELS)
+        in_order = tensor_cores.gains_by_order(wide_in, offsets, rows)
         kernels = tensor_cores.best_convolution(
-            features.dtype, wide_in, wide_out, offsets, device, rows
+            features.dtype, wide_in, wide_out, offsets, device, rows, in_order=in_order
         )
         if weight.dtype not in (torch.float32, features.dtype):
             weight = weight.to(features.dtype)
@@ -109,9 +111,11 @@ def convolve(
         out = features.new_empty(rows, wide_out)
         if bias is not None:
             bias = functional.pad(bias.float(), (0, wide_out - out_channels))
+        count = _count(rows, device)
+        read = conv_table(table, count, in_order=in_order)
         kernels(
-            _widened(features, wide_in), packed, table, tile_masks(table),
-            _count(rows, device), rows, out, bias=bias,
+            _widened(features, wide_in), packed, read.table, read.masks, count, rows, out,
+            order=read.order, tiles=read.tiles, bias=bias,
         )  # fmt: skip
         return out if wide_out == out_channels else out[:, :out_channels]
     weight = weight.to(features.dtype)

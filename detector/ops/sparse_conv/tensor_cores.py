@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.ops.cuda_runtime import Kernel, multiprocessors, shared_memory_limit
+from detector.ops.cuda_runtime import Kernel, Memory, multiprocessors, shared_memory_limit
+from detector.ops.occupancy.tables import ORDERED
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
+CONV_RESIDENT = Path(__file__).with_name("conv_sm90_resident.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -26,6 +28,7 @@ MOST_STAGES = 24
 TINY_ROWS, FEW_ROWS, MANY_ROWS, DEALT_ROWS = 10_000, 30_000, 60_000, 150_000
 
 
+@functools.cache
 def padded_channels(channels: int, sizes: tuple[int, ...]) -> int | None:
     """The smallest size that holds so many channels."""
     return next((size for size in sizes if size >= channels), None)
@@ -40,6 +43,20 @@ def fits(
     wide_in = padded_channels(in_channels, IN_CHANNELS)
     wide_out = padded_channels(out_channels, OUT_CHANNELS)
     return _tile(wide_in, wide_out, offsets, device) is not None
+
+
+def convolves(
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int
+) -> bool:
+    """As `fits`, for convolutions alone: they also multiply float32 as TF32, where torch is set
+    to."""
+    if dtype != torch.float32 or not torch.backends.cuda.matmul.allow_tf32:
+        return fits(dtype, in_channels, out_channels, offsets, device)
+    if max(in_channels, out_channels) > IN_CHANNELS[-1]:
+        return False
+    wide_in = padded_channels(in_channels, IN_CHANNELS)
+    wide_out = padded_channels(out_channels, OUT_CHANNELS)
+    return _tile(2 * wide_in, wide_out, offsets, device) is not None
 
 
 def _weight_bytes(in_channels: int, tile: int, offsets: int) -> int:
@@ -72,6 +89,7 @@ class Convolution:
     in_channels: int
     out_channels: int
     device: int
+    cluster: int
 
     def packed(
         self,
@@ -90,55 +108,84 @@ class Convolution:
             scale: (out,) float32, a factor of each output channel.
         """
         packed = torch.empty(self.packed_words, dtype=torch.int32, device=weight.device)
-        source, target = weight.shape[:0:-1] if turned else weight.shape[1:]
+        self.start_pack(weight, packed, turned=turned, flipped=flipped, scale=scale)
+        return packed
+
+    def start_pack(
+        self, weight: Tensor, packed: Memory, *, turned: bool = False, flipped: bool = False,
+        scale: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """`packed` into memory that is given, `packed_words` of 4 bytes; the weights may come as
+        (kz, ky, kx, in, out)."""
+        source, target = weight.shape[:-3:-1] if turned else weight.shape[-2:]
         self.pack(
             (-(-self.packed_words // 256),), 256, weight, int(weight.dtype == torch.float32),
             int(turned), int(flipped), scale, source, target, packed, device=self.device,
         )  # fmt: skip
-        return packed
 
     def __call__(
         self,
-        features: Tensor,
-        packed: Tensor,
+        features: Memory,
+        packed: Memory,
         table: Tensor,
-        masks: Tensor,
-        count: Tensor,
+        masks: Memory,
+        count: Memory,
         capacity: int,
-        out: Tensor,
+        out: Memory,
         *,
-        bias: Tensor | None = None,
-        residual: Tensor | None = None,
+        order: Memory = None,
+        tiles: Memory = None,
+        bias: Memory = None,
+        residual: Memory = None,
         relu: bool = False,
     ) -> None:
-        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity)."""
+        """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity); `out` may be the
+        residual's own memory.
+
+        Args:
+            order: the table's column p stands for row order[p]; None: for row p.
+            tiles: of 64 columns, as they are to be taken in turn; None: one after another.
+        """
         if capacity == 0:
             return
         columns = self.out_channels // self.tile
-        tiles = -(-capacity // self.tile_rows)
-        grid = min(tiles, max(1, multiprocessors(self.device) * self.resident // columns))
+        most = -(-capacity // self.tile_rows)
+        grid = min(most, max(1, multiprocessors(self.device) * self.resident // columns))
+        grid = -(-grid // self.cluster) * self.cluster
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
-            count, capacity, bias, residual, int(relu), out, device=self.device,
+            order, tiles, count, capacity, bias, residual, int(relu), out, device=self.device,
         )  # fmt: skip
 
 
 def best_convolution(
-    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int
-) -> Convolution:
-    """The kernels that measured fastest for about so many output rows on an H200; how they divide
-    the work changes no result beyond rounding."""
+    dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int,
+    *, in_order: bool = False,
+) -> Convolution:  # fmt: skip
+    """The kernels that measured fastest for about so many output rows on an H100 or H200; how they
+    divide the work changes no result beyond rounding.
+
+    Args:
+        in_order: the table is, so that its tiles' work differs much.
+    """
+    wide = dtype == torch.float32
+    if wide:
+        in_channels *= 2  # in words of 16 bits, on which the work depends
     tile = _tile(in_channels, out_channels, offsets, device)
     few, tiny = rows < FEW_ROWS, rows < TINY_ROWS
-    if in_channels == out_channels == 128 and tile < 64 and not tiny and _is_hopper(device):
+    ring = in_channels == out_channels == 128 and tile < 64 and not wide
+    if ring and not tiny and _is_hopper(device):
         # Otherwise every row is fetched four times, for a quarter of the output channels each.
-        tile_rows = 128 if few else 192
+        tile_rows = 128 if rows <= 128 * multiprocessors(device) else 192
         return convolution(
             dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
         )
-    dealt = rows >= DEALT_ROWS
+    uneven = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
+    dealt = in_order or (in_channels >= 16 and (rows >= DEALT_ROWS or uneven))
     tile_rows, warps, resident = 32, 8, 1
-    if tile == 16:
+    if tile == 16 and in_channels >= 64:
+        warps = 12
+    elif tile == 16:
         tile_rows, warps = (32 if few else 64), 16
     elif tile == 32 and in_channels <= 32 and few:
         tile_rows, warps = 16, 16
@@ -151,11 +198,20 @@ def best_convolution(
     elif tile == 64 and few and (tiny or out_channels < 128):
         tile_rows, warps = 16, 12
     elif tile == 64 and out_channels < 128 and (in_channels == 32 or rows < MANY_ROWS):
-        warps = 12
+        warps = 8 if in_order and in_channels == 64 else 12
+    elif wide and tile == 32 and in_channels == 64:
+        warps = 16
     return convolution(
-        dtype, in_channels, out_channels, offsets, device, tile, tile_rows, warps, resident,
-        dealt=dealt,
+        dtype, in_channels // 2 if wide else in_channels, out_channels, offsets, device, tile,
+        tile_rows, warps, resident, dealt=dealt,
     )  # fmt: skip
+
+
+def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
+    """Whether convolutions of about so many output rows save more time by a table in order
+    (`detector.ops.occupancy.tables`) than making it takes."""
+    least = 140_000 if in_channels < 64 else 40_000
+    return offsets in ORDERED and in_channels >= 32 and rows >= least
 
 
 @functools.cache
@@ -167,9 +223,10 @@ def _is_hopper(device: int) -> bool:
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
     tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
-    dealt: bool = False,
+    dealt: bool = False, cluster: int = 1,
 ) -> Convolution:  # fmt: skip
-    """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets.
+    """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets;
+    float32 is multiplied as TF32, by `conv.cu` alone.
 
     Args:
         tile: output channels of a block.
@@ -180,30 +237,38 @@ def convolution(
         source: `CONV`, or `CONV_SM90`, which needs a Hopper GPU.
         dealt: in `conv.cu`, tiles are given out as warps ask for them.
     """
-    weight_bytes = _weight_bytes(in_channels, tile, offsets)
-    steps = -(-offsets // max(1, 16 // in_channels))
+    wide = dtype == torch.float32
+    words = 2 * in_channels if wide else in_channels
+    weight_bytes = _weight_bytes(words, tile, offsets)
+    steps = -(-offsets // max(1, 16 // words))
     defines = dict(
-        CIN=in_channels, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
+        CIN=words, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
         DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
     packed_words = weight_bytes // 4
     if source == CONV:
-        defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt))
+        defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), TF32=int(wide))
         shared = weight_bytes + steps * BARRIER_BYTES
         packed_words += 2  # counters
+    elif source == CONV_RESIDENT:
+        defines |= dict(GROUPS_OF_WARPS=warps // 4)
+        shared = weight_bytes + steps * BARRIER_BYTES
+        packed_words += 2
     else:
         step_bytes = tile // 16 * max(1, min(in_channels, 64) // 16) * FRAGMENT_BYTES
         room = (shared_memory_limit(device) - 2048) // resident
         stages = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
         defines |= dict(GROUPS_OF_WARPS=warps // 4, STAGES=stages)
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
-    exact = source == CONV_SM90
+    if source != CONV_SM90:
+        defines |= dict(CLUSTER=cluster)
+    exact = source in (CONV_SM90, CONV_RESIDENT)
     return Convolution(
-        convolve=Kernel(source, "convolve", "PPPiPPiPPiP", defines, shared, exact=exact),
+        convolve=Kernel(source, "convolve", "PPPiPPPPiPPiP", defines, shared, exact=exact),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * packed_words,
-        in_channels=in_channels, out_channels=out_channels, device=device,
+        in_channels=in_channels, out_channels=out_channels, device=device, cluster=cluster,
     )  # fmt: skip
 
 
@@ -229,30 +294,44 @@ class WeightGradient:
         Args:
             centred: every voxel sees itself through the middle offset, as in submanifold maps.
         """
+        partial = torch.empty(self.partial_sums(table, centred), device=features.device)
+        total = torch.empty(len(table), source, self.out_channels, device=features.device)
+        self.start(features, out_gradient, table, count, source, centred, partial, total)
+        return total
+
+    def partial_sums(self, table: Tensor, centred: bool) -> int:
+        """How many float32 numbers `partial` holds."""
+        slices = max(self._slices(table, centred))
+        return slices * len(table) * self.in_channels * self.out_channels
+
+    def start(
+        self, features: Memory, out_gradient: Memory, table: Tensor, count: Memory, source: int,
+        centred: bool, partial: Memory, total: Memory,
+    ) -> None:  # fmt: skip
+        """The same into memory that is given."""
         offsets, rows = table.shape
         groups = -(-offsets // self.share)
         heavy = offsets // 2 // self.share if centred else -1
-        # The centre's group holds about as many pairs as three others.
-        weight = HEAVY if centred else 0
-        most = max(1, -(-rows // (ROWS_PER_TURN * self.team)))
-        share = max(1, multiprocessors(self.device) // self.tiles // (groups - centred + weight))
-        slices, heavy_slices = min(most, share), min(most, share * weight)
-        partial = torch.empty(
-            max(slices, heavy_slices), offsets, self.in_channels, self.out_channels,
-            device=features.device,
-        )  # fmt: skip
+        slices, heavy_slices = self._slices(table, centred)
         jobs = (groups - centred) * slices + heavy_slices
         self.gradient(
             (jobs, self.tiles), self.share * self.team * 32, features, out_gradient, table,
             table.stride(0), count, rows, offsets, slices, heavy, heavy_slices, partial,
             device=self.device,
         )  # fmt: skip
-        total = torch.empty(offsets, source, self.out_channels, device=features.device)
         self.reduce(
-            (-(-total.numel() // 256),), 256, partial, slices, heavy, heavy_slices, offsets,
-            source, total, device=self.device,
+            (-(-offsets * source * self.out_channels // 256),), 256, partial, slices, heavy,
+            heavy_slices, offsets, source, total, device=self.device,
         )  # fmt: skip
-        return total
+
+    def _slices(self, table: Tensor, centred: bool) -> tuple[int, int]:
+        """Into how many parts the rows are divided, and those of the centre's group, which holds
+        about as many pairs as three others."""
+        offsets, rows = table.shape
+        groups, weight = -(-offsets // self.share), HEAVY if centred else 0
+        most = max(1, -(-rows // (ROWS_PER_TURN * self.team)))
+        share = max(1, multiprocessors(self.device) // self.tiles // (groups - centred + weight))
+        return min(most, share), min(most, share * weight)
 
 
 @functools.cache

@@ -151,24 +151,40 @@ __device__ __forceinline__ void copy_there(u32* to, const u32* from, u32 bytes, 
       : "memory");
 }
 
+__device__ __forceinline__ void load_words(u32 (&v)[NB], const u32* from) {
+  if (NB == 2) {
+    const uint2 x = *(const uint2*)from;
+    v[0] = x.x; v[1] = x.y;
+  } else
+#pragma unroll
+    for (int i = 0; i < NB / 4; i++) {
+      const uint4 x = ((const uint4*)from)[i];
+      v[(4 * i) % NB] = x.x; v[(4 * i + 1) % NB] = x.y; v[(4 * i + 2) % NB] = x.z; v[(4 * i + 3) % NB] = x.w;
+    }
+}
+
+// Writes a thread's rows `own` and own + 8.
 __device__ __forceinline__ void finish(
-    float (&sum)[TILE / 2], int first, int n, int column, const float* bias, const u16* residual, int relu, u16* out) {
-  const int lane = threadIdx.x & 31, t = lane & 3, channel = column * TILE + t * (TILE / 4);
+    float (&sum)[TILE / 2], int own, int n, const int* order, int column, const float* bias, const u16* residual,
+    int relu, u16* out) {
+  const int channel = column * TILE + (threadIdx.x & 3) * (TILE / 4);
+  float4 add[NB / 2];
+#pragma unroll
+  for (int i = 0; i < NB / 2; i++)
+    add[i] = bias ? __ldg((const float4*)(bias + channel) + i) : make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    int o = first + (threadIdx.x >> 5) * 16 + (lane >> 2) + 8 * r;
+    int o = own + 8 * r;
     if (o >= n) continue;
-    long long place = (long long)o * COUT + channel;
+    if (order) o = order[o];
+    const long long place = (long long)o * COUT + channel;
     u32 value[NB];
+    if (residual) load_words(value, (const u32*)(residual + place));
 #pragma unroll
     for (int i = 0; i < NB; i++) {
-      float low = sum[4 * i + 2 * r], high = sum[4 * i + 2 * r + 1];
-      if (bias) { low += bias[channel + 2 * i]; high += bias[channel + 2 * i + 1]; }
-      if (residual) {
-        u32 v = *(const u32*)(residual + place + 2 * i);
-        low += low_half(v);
-        high += high_half(v);
-      }
+      float low = sum[4 * i + 2 * r] + (i & 1 ? add[i / 2].z : add[i / 2].x);
+      float high = sum[4 * i + 2 * r + 1] + (i & 1 ? add[i / 2].w : add[i / 2].y);
+      if (residual) { low += low_half(value[i]); high += high_half(value[i]); }
       if (relu) { low = fmaxf(low, 0.f); high = fmaxf(high, 0.f); }
       PACK_F32(value[i], high, low);
     }
@@ -190,7 +206,10 @@ extern "C" __global__ void pack(
     u32* packed) {
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) return;
+  if (i >= total) {  // counters, where the kernel has any
+    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
+    return;
+  }
   int word = i % FRAGMENT, rest = i / FRAGMENT;
   int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
   int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;

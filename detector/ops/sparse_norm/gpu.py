@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detector.ops.cuda_runtime import Kernel
+from detector.ops.cuda_runtime import Kernel, Memory
 
 SOURCE = Path(__file__).with_name("norm.cu")
 CHANNELS = (8, 16, 32, 64, 128, 256)
@@ -42,10 +42,10 @@ class NormKernels:
         )  # fmt: skip
         self.channels, self.relu, self.residual = channels, relu, residual
         self._together = THREADS * PIECE // channels
-        self._sum_rows = Kernel(SOURCE, "sum_rows", "PiP", defines)
-        self._normalize = Kernel(SOURCE, "normalize", "PPiiPPffPPPPPP", defines)
-        self._sum_gradients = Kernel(SOURCE, "sum_gradients", "PPPiPP", defines)
-        self._input_gradient = Kernel(SOURCE, "input_gradient", "PPPPiiPPPPP", defines)
+        self._sum_rows = Kernel(SOURCE, "sum_rows", "PiPP", defines)
+        self._normalize = Kernel(SOURCE, "normalize", "PPiiPPPffPPPPPP", defines)
+        self._sum_gradients = Kernel(SOURCE, "sum_gradients", "PPPiPPP", defines)
+        self._input_gradient = Kernel(SOURCE, "input_gradient", "PPPPiiPPPPPP", defines)
 
     def _blocks(self, rows: int) -> tuple[int, int]:
         """Of the first and the second launch."""
@@ -58,34 +58,57 @@ class NormKernels:
     ) -> tuple[Tensor, Tensor]:
         """The result and the statistics (4, C), for `backward`; the norm's running ones move
         along."""
-        rows, device = x.shape[0], x.get_device()
-        parts, blocks = self._blocks(rows)
         statistics = torch.empty(4, self.channels, device=x.device)
-        partial = torch.empty(parts, 2 * self.channels, device=x.device)
+        partial = torch.empty(self.partial_sums(len(x)), device=x.device)
         y = torch.empty_like(x)
-        self._sum_rows((parts,), THREADS, x, rows, partial, device=device)
-        self._normalize(
-            (blocks,), THREADS, x, partial, parts, rows, norm.weight, norm.bias, norm.eps,
-            norm.momentum, norm.running_mean, norm.running_var, norm.num_batches_tracked, residual,
-            statistics, y, device=device,
-        )  # fmt: skip
+        self.start_forward(
+            x, len(x), norm, residual, partial, statistics, y, device=x.get_device()
+        )
         return y, statistics
 
     def backward(
         self, gradient: Tensor, x: Tensor, y: Tensor, weight: Tensor, statistics: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Of x, of the residual, and (2, C) of weight and bias."""
-        rows, device = x.shape[0], x.get_device()
-        parts, blocks = self._blocks(rows)
         parameters = torch.empty(2, self.channels, device=x.device)
-        partial = torch.empty(parts, 2 * self.channels, device=x.device)
+        partial = torch.empty(self.partial_sums(len(x)), device=x.device)
         x_gradient = torch.empty_like(x)
         residual_gradient = torch.empty_like(x) if self.residual else None
-        self._sum_gradients(
-            (parts,), THREADS, gradient, x, y, rows, statistics, partial, device=device
-        )
-        self._input_gradient(
-            (blocks,), THREADS, gradient, x, y, partial, parts, rows, weight, statistics,
-            parameters, residual_gradient, x_gradient, device=device,
+        self.start_backward(
+            gradient, x, y, len(x), weight, statistics, partial, parameters, residual_gradient,
+            x_gradient, device=x.get_device(),
         )  # fmt: skip
         return x_gradient, residual_gradient, parameters
+
+    def partial_sums(self, rows: int) -> int:
+        """How many float32 numbers `partial` holds."""
+        return self._blocks(rows)[0] * 2 * self.channels
+
+    def start_forward(
+        self, x: Memory, rows: int, norm: nn.BatchNorm1d, residual: Memory, partial: Memory,
+        statistics: Memory, y: Memory, *, device: int, count: Memory = None,
+    ) -> None:  # fmt: skip
+        """`forward` into memory that is given; of `rows`, the first `count` hold anything."""
+        parts, blocks = self._blocks(rows)
+        self._sum_rows((parts,), THREADS, x, rows, count, partial, device=device)
+        self._normalize(
+            (blocks,), THREADS, x, partial, parts, rows, count, norm.weight, norm.bias,
+            norm.eps, norm.momentum, norm.running_mean, norm.running_var,
+            norm.num_batches_tracked, residual, statistics, y, device=device,
+        )  # fmt: skip
+
+    def start_backward(
+        self, gradient: Memory, x: Memory, y: Memory, rows: int, weight: Tensor,
+        statistics: Memory, partial: Memory, parameters: Memory, residual_gradient: Memory,
+        x_gradient: Memory, *, device: int, count: Memory = None,
+    ) -> None:  # fmt: skip
+        """`backward` into memory that is given; `x_gradient` may be x's own, `residual_gradient`
+        that of `gradient`."""
+        parts, blocks = self._blocks(rows)
+        self._sum_gradients(
+            (parts,), THREADS, gradient, x, y, rows, count, statistics, partial, device=device
+        )
+        self._input_gradient(
+            (blocks,), THREADS, gradient, x, y, partial, parts, rows, count, weight,
+            statistics, parameters, residual_gradient, x_gradient, device=device,
+        )  # fmt: skip

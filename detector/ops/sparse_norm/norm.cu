@@ -18,6 +18,15 @@
 #define PIECES (CHANNELS / 8)            // of 16 bytes in a row; a thread takes the same one of every row
 #define TOGETHER (THREADS / PIECES)      // rows of a block at a time
 
+#define TURNS 4                          // of a block at least
+
+// Rows that hold anything: as many as `count` points to, if that is given, but no more than there is room for.
+__device__ __forceinline__ int rows_of(int rows, const int* count) { return count ? min(*count, rows) : rows; }
+// Blocks that leave sums, of as many as there are room for: sums are the same whatever the room.
+__device__ __forceinline__ int parts_of(int rows, int most) {
+  return min(most, (rows + TOGETHER * TURNS - 1) / (TOGETHER * TURNS));
+}
+
 struct Eight { float v[8]; };
 
 __device__ __forceinline__ Eight unpack(uint4 x) {
@@ -78,12 +87,16 @@ __device__ void add_up(const float* partial, int parts, double* totals) {
   __syncthreads();
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) sum_rows(const uint4* x, int rows, float* partial) {
+extern "C" __global__ void __launch_bounds__(THREADS) sum_rows(
+    const uint4* x, int rows, const int* count, float* partial) {
+  rows = rows_of(rows, count);
+  const int parts = parts_of(rows, gridDim.x);
+  if (blockIdx.x >= parts) return;
   const int piece = threadIdx.x % PIECES;
   const Eight pivot = unpack(x[piece]);
   Eight a = {}, b = {};
 #pragma unroll 4
-  for (int row = blockIdx.x * TOGETHER + threadIdx.x / PIECES; row < rows; row += gridDim.x * TOGETHER) {
+  for (int row = blockIdx.x * TOGETHER + threadIdx.x / PIECES; row < rows; row += parts * TOGETHER) {
     const Eight e = unpack(x[(long long)row * PIECES + piece]);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
@@ -98,12 +111,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) sum_rows(const uint4* x, i
 // statistics: [mean, 1 / sqrt(variance + eps), and a factor and a summand that stand for the whole norm]; the
 // running ones and the number of batches move along.
 extern "C" __global__ void __launch_bounds__(THREADS) normalize(
-    const uint4* x, const float* partial, int parts, int rows, const float* weight, const float* bias, float eps,
-    float momentum, float* running_mean, float* running_variance, long long* batches, const uint4* residual,
-    float* statistics, uint4* y) {
+    const uint4* x, const float* partial, int most, int rows, const int* count, const float* weight,
+    const float* bias, float eps, float momentum, float* running_mean, float* running_variance, long long* batches,
+    const uint4* residual, float* statistics, uint4* y) {
   __shared__ double totals[2 * CHANNELS];
   __shared__ float scale[CHANNELS], shift[CHANNELS];
-  add_up(partial, parts, totals);
+  rows = rows_of(rows, count);
+  add_up(partial, parts_of(rows, most), totals);
   for (int c = threadIdx.x; c < CHANNELS; c += THREADS) {
     const u32 both = ((const u32*)x)[c / 2];
     const double pivot = c % 2 ? high_half(both) : low_half(both);
@@ -177,7 +191,11 @@ __device__ __forceinline__ Eight through(uint4 gradient, const Eight& x, const F
 
 // partial: sums of the gradient, and of its product with the normalized rows.
 extern "C" __global__ void __launch_bounds__(THREADS) sum_gradients(
-    const uint4* gradient, const uint4* x, const uint4* y, int rows, const float* statistics, float* partial) {
+    const uint4* gradient, const uint4* x, const uint4* y, int rows, const int* count, const float* statistics,
+    float* partial) {
+  rows = rows_of(rows, count);
+  const int parts = parts_of(rows, gridDim.x);
+  if (blockIdx.x >= parts) return;
   const int piece = threadIdx.x % PIECES;
   float mean[8], inverse[8];
 #pragma unroll
@@ -188,7 +206,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) sum_gradients(
   const Factors f = factors_of(statistics, piece);
   Eight a = {}, b = {};
 #pragma unroll 4
-  for (int row = blockIdx.x * TOGETHER + threadIdx.x / PIECES; row < rows; row += gridDim.x * TOGETHER) {
+  for (int row = blockIdx.x * TOGETHER + threadIdx.x / PIECES; row < rows; row += parts * TOGETHER) {
     const long long at = (long long)row * PIECES + piece;
     const Eight e = unpack(x[at]), g = through(gradient[at], e, f, y, at);
 #pragma unroll
@@ -202,11 +220,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) sum_gradients(
 
 // parameters: [gradient of weight, of bias].
 extern "C" __global__ void __launch_bounds__(THREADS) input_gradient(
-    const uint4* gradient, const uint4* x, const uint4* y, const float* partial, int parts, int rows,
-    const float* weight, const float* statistics, float* parameters, uint4* residual_gradient, uint4* x_gradient) {
+    const uint4* gradient, const uint4* x, const uint4* y, const float* partial, int most, int rows,
+    const int* count, const float* weight, const float* statistics, float* parameters, uint4* residual_gradient,
+    uint4* x_gradient) {
   __shared__ double totals[2 * CHANNELS];
   __shared__ float factor[CHANNELS], slope[CHANNELS], constant[CHANNELS];
-  add_up(partial, parts, totals);
+  rows = rows_of(rows, count);
+  add_up(partial, parts_of(rows, most), totals);
   for (int c = threadIdx.x; c < CHANNELS; c += THREADS) {
     const float mean = statistics[c], inverse = statistics[CHANNELS + c];
     const double of_bias = totals[c], of_weight = totals[CHANNELS + c];

@@ -37,7 +37,7 @@ def mark_points(
         (blocks(len(points)),), THREADS, points, int(points.dtype == torch.float64),
         points.shape[1], frames, count, len(points), *grid.minimum, *grid.voxel_size,
         *grid.shape, bitmap.batch_size, *bitmap.shape[:2], bitmap.line_words, bitmap.words,
-        bitmap.summary, cells, device=bitmap.device.index,
+        bitmap.lines, cells, device=bitmap.device.index,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 // rounded, never fused. Sums of a voxel's points are taken in the points' order, in float64.
 
 typedef unsigned int u32;
+typedef unsigned char u8;
 
 __device__ __forceinline__ bool cell_of(
     const void* points, int is_double, int channels, int p, float3 low, float3 size, int Z, int Y, int X, int3* cell) {
@@ -28,7 +29,7 @@ __device__ __forceinline__ bool cell_of(
 extern "C" __global__ void mark_points(
     const void* points, int is_double, int channels, const int* frames, const int* count, int capacity,
     float lx, float ly, float lz, float sx, float sy, float sz, int Z, int Y, int X, int batch,
-    int words_z, int words_y, int W, u32* words, u32* summary, int4* cells) {
+    int words_z, int words_y, int W, u32* words, u8* lines, int4* cells) {
   int n = count ? min(*count, capacity) : capacity;
   int p = blockIdx.x * blockDim.x + threadIdx.x;
   if (p >= n) return;
@@ -40,10 +41,11 @@ extern "C" __global__ void mark_points(
     found = make_int4(frame, c.z, c.y, c.x);
     // The bitmap's grid may be taller than the points'.
     const long long word = ((long long)(frame * words_z + c.z) * words_y + c.y) * W + (c.x >> 5);
-    const u32 bit = 1u << (c.x & 31), line = 1u << (word >> 5 & 31);
-    // The first to set a bit of a word tells the summary.
-    if (!(words[word] & bit) && atomicOr(&words[word], bit) == 0 && !(__ldcg(&summary[word >> 10]) & line))
-      atomicOr(&summary[word >> 10], line);
+    const u32 bit = 1u << (c.x & 31);
+    if (!(words[word] & bit)) {  // many points share a cell
+      atomicOr(&words[word], bit);
+      lines[word >> 5] = 1;
+    }
   }
   cells[p] = found;
 }

@@ -1,7 +1,11 @@
-"""Inference without waiting: buffers of a fixed capacity, counts that stay on the GPU.
+"""Networks run as a whole, not layer by layer.
 
-A plan is made once from an eager network's weights; running it only starts kernels, so that it can
-be captured into one CUDA graph.
+Inference without waiting: buffers of a fixed capacity, counts that stay on the GPU. A plan is made
+once from an eager network's weights; running it only starts kernels, so that it can be captured
+into one CUDA graph.
+
+Training (`training.py`): sizes are a batch's own, and forward and backward are one loop over
+launches each.
 """
 
 from detector.sparse.planned.convolution import PlannedConvolution

@@ -40,10 +40,13 @@ class PlannedConvolution:
             max(source, columns), tensor_cores.IN_CHANNELS
         )
         self.out_channels = tensor_cores.padded_channels(target, tensor_cores.OUT_CHANNELS)
+        gains = tensor_cores.gains_by_order(self.in_channels, offsets, expected_rows)
+        self.table = table.form(in_order=gains)
         self.kernels = tensor_cores.best_convolution(
-            dtype, self.in_channels, self.out_channels, offsets, device, expected_rows
-        )
-        self.sites, self.table, self.relu = sites, table, relu
+            dtype, self.in_channels, self.out_channels, offsets, device, expected_rows,
+            in_order=self.table.order is not None,
+        )  # fmt: skip
+        self.sites, self.relu = sites, relu
         scale, shift = _folded(norm, bias, target, device)
         self.packed = self.kernels.packed(weight.float().flatten(0, 2).contiguous(), scale=scale)
         self.bias = functional.pad(shift, (0, self.out_channels - target)).contiguous()
@@ -53,7 +56,8 @@ class PlannedConvolution:
         """Rows (capacity, in_channels) -> rows (capacity, out_channels), always the same memory."""
         self.kernels(
             features, self.packed, self.table.table, self.table.masks, self.sites.count,
-            self.sites.capacity, self.out, bias=self.bias, residual=residual, relu=self.relu,
+            self.sites.capacity, self.out, order=self.table.order, tiles=self.table.tiles,
+            bias=self.bias, residual=residual, relu=self.relu,
         )  # fmt: skip
         return self.out
 

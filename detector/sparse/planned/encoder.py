@@ -151,7 +151,7 @@ class PlannedEncoder:
         if isinstance(before, PlannedFocal) and before.below is after:
             self.steps.append(before)
             return [self._convolution(unit[0], after, before.below_table, columns)]
-        table = make_table(after, conv.kernel_size)
+        table = make_table(after, conv.kernel_size, conv.dilation)
         self.steps.append(Step(here, after, table, conv.stride, conv.padding, conv.dilation))
         return [self._convolution(unit[0], after, table, columns)]
 
@@ -171,7 +171,8 @@ class PlannedEncoder:
         """
         first = self.levels[0]
         first.bitmap.mark(coordinates, count)
-        first.bitmap.scan(first.coordinates)
+        first.bitmap.scan()
+        self.begin()
         self._place_rows(
             (blocks(len(coordinates)),), THREADS, coordinates, features, features.shape[1],
             count, len(coordinates), first.bitmap.words, first.bitmap.rank,
@@ -180,18 +181,26 @@ class PlannedEncoder:
         )  # fmt: skip
         return self.from_rows()
 
-    def from_rows(self) -> Tensor:
-        """The same from `self.rows`, once the first level's coordinates and count are there."""
+    def begin(self) -> None:
+        """Starts what needs the first level's index alone, once it is scanned. Before
+        `from_rows`."""
         main = torch.cuda.current_stream()
-        # For each level: when its voxels and the table of how they are reached are there, and
-        # when the table of its neighbours is.
-        reached: dict[int, torch.cuda.Event] = {}
-        mapped: dict[int, torch.cuda.Event] = {}
         self._index.wait_stream(main)
         self._tables.wait_stream(main)
-        self._index_after(0, reached, mapped)
-        self.levels[0].fill_submanifold()
-        filled = main.record_event()
+        # For each level: when its voxels and the table of how they are reached are there, and
+        # when the table of its neighbours is.
+        self._reached: dict[int, torch.cuda.Event] = {}
+        self._mapped: dict[int, torch.cuda.Event] = {}
+        self._index_after(0, self._reached, self._mapped)
+        with torch.cuda.stream(self._tables):
+            self.levels[0].fill_submanifold(first=True)
+
+    def from_rows(self) -> Tensor:
+        """The same from `self.rows`."""
+        main = torch.cuda.current_stream()
+        placed = main.record_event()
+        main.wait_stream(self._tables)
+        reached, mapped = self._reached, self._mapped
         x = self.rows
         for level, layers in self.layers:
             focal = isinstance(layers[0], PlannedFocal)
@@ -204,7 +213,7 @@ class PlannedEncoder:
                 x = self._run_focal(layers[0], level, x, reached, mapped)
                 continue
             x = layers[0](x) if len(layers) == 1 else layers[1](layers[0](x), residual=x)
-        self._finish(main, filled)
+        self._finish(main, placed)
         return x
 
     def _index_after(self, level: int, reached: dict, mapped: dict) -> None:
@@ -216,7 +225,7 @@ class PlannedEncoder:
                     step.keep()
                     return
                 step.mark()
-                step.coarser.bitmap.scan(step.coarser.coordinates)
+                step.coarser.bitmap.scan()
                 step.fill()
                 reached[number + 1] = self._index.record_event()
                 step.coarser.fill_submanifold()
@@ -239,7 +248,7 @@ class PlannedEncoder:
             focal.fill()
         with torch.cuda.stream(index):
             focal.mark_below(focal.added.bitmap)
-            focal.below.bitmap.scan(focal.below.coordinates)
+            focal.below.bitmap.scan()
             index.wait_event(numbered)
             focal.fill_below()
             reached[level + 1] = index.record_event()
@@ -247,11 +256,14 @@ class PlannedEncoder:
             mapped[level + 1] = index.record_event()
         self._index_after(level + 1, reached, mapped)
         focal.gate(x)
+        tables.wait_stream(main)
+        with torch.cuda.stream(tables):
+            grown = focal.convolve_added(x)
         focal.convolve_old(x)
         main.wait_stream(tables)
-        return focal.convolve_added(x)
+        return grown
 
-    def _finish(self, main: torch.cuda.Stream, filled: torch.cuda.Event) -> None:
+    def _finish(self, main: torch.cuda.Stream, placed: torch.cuda.Event) -> None:
         """Remembers the counts and clears all bits once nothing reads them."""
         index = self._index
         with torch.cuda.stream(index):
@@ -259,8 +271,8 @@ class PlannedEncoder:
                 (1,), 32, self.levels.totals, self.levels.most, self.levels.totals.numel(),
                 device=self.device.index,
             )  # fmt: skip
-        # Tables are made of the bits, on three streams.
-        index.wait_event(filled)
+        # Rows were placed by the bits, and tables made of them on three streams.
+        index.wait_event(placed)
         index.wait_stream(self._tables)
         with torch.cuda.stream(index):
             self.levels.clear()

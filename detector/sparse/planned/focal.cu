@@ -14,6 +14,7 @@
 #include "../../ops/device.cuh"
 #include "../../ops/half.cuh"
 #include "../../ops/occupancy/bits.cuh"
+#include "../../ops/occupancy/sight.cuh"
 
 #define OFFSETS (KZ * KY * KX)
 #define CENTRE (OFFSETS / 2)
@@ -184,7 +185,7 @@ __device__ __forceinline__ Eight eight_rows(
 // added_totals: [voxels, words that hold any], 0 before.
 extern "C" __global__ void mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
-    const u32* old, u32* added, u32* added_summary, int* listed, int listed_capacity, int* added_totals,
+    const u32* old, u32* added, u8* added_lines, int* listed, int listed_capacity, int* added_totals,
     int Z, int Y, int X, int W) {
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
@@ -212,7 +213,7 @@ extern "C" __global__ void mark_chosen(
       if (lane == 0) place = atomicAdd(&added_totals[1], __popc(firsts));
       place = __shfl_sync(FULL, place, 0) + __popc(firsts & ((1u << lane) - 1));
       if (!first_of_word) continue;
-      set_summary(added_summary, word);
+      added_lines[word / LINE] = 1;
       if (place < listed_capacity) listed[place] = (int)word;
     }
   }
@@ -235,68 +236,31 @@ extern "C" __global__ void number_added(
     if (row < capacity) coordinates[row] = make_int4(plane / Z, plane % Z, line % Y, word % W * 32 + __ffs(bits) - 1);
 }
 
-#define LINES (NZ * NY)
-
-// Words of a site's lines, and the rows before them; a line's cells lie in one word or two.
-struct Words { u32 bits[LINES], more[LINES]; int ahead[LINES], ahead_more[LINES]; };
-
-// Row of the cell at x, -1 where there is none; line i's first cell lies in word `word`.
-__device__ __forceinline__ int row_at(const Words& w, int i, int x, int word) {
-  bool near = x >> 5 == word;
-  u32 bits = near ? w.bits[i] : w.more[i], bit = 1u << (x & 31);
-  return bits & bit ? (near ? w.ahead[i] : w.ahead_more[i]) + __popc(bits & (bit - 1)) : -1;
-}
-
-// The table of the strided convolution: as `fill_table` of tables.cu, but of old voxels, rows
+// The table of the strided convolution: as `fill_scanned` of tables.cu, but of old voxels, rows
 // from 0, and of added ones, rows from `base`. NX is at most 32.
-extern "C" __global__ void fill_grown(
-    const int4* sites, const int* count, int capacity, const u32* old, const int* old_rank, int most_old,
-    const u32* added, const int* added_rank, int most_added, int base, int Z, int Y, int X, int W,
-    int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
-  int n = min(*count, capacity);
-  int o = blockIdx.x * blockDim.x + threadIdx.x;
+extern "C" __global__ void __launch_bounds__(128) fill_grown(
+    const u32* site_words, const int* site_rank, const int* listed, int listed_capacity, const int* tile_words,
+    const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* old,
+    const int* old_rank, int most_old, const u32* added, const int* added_rank, int most_added, int base, int Z, int Y,
+    int X, int W, int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
+  const int o = blockIdx.x * blockDim.x + threadIdx.x;
+  const int place = o < capacity ? tile_words[o >> 5] : 0;
+  const int n = min(totals[0], capacity);
   if ((o & ~31) >= n) return;
-  bool alive = o < n;
-  int4 c = alive ? sites[o] : make_int4(0, 0, 0, 0);
-  Grid g{Z, Y, X, W};
-  int z0 = c.y * sz - pz, y0 = c.z * sy - py, x0 = c.w * sx - px;
-  int word = min(max(x0, 0), X - 1) >> 5, other = min(max(x0 + NX - 1, 0), X - 1) >> 5;
-  Words was, came;
-#pragma unroll
-  for (int i = 0; i < LINES; i++) {
-    int z = z0 + i / NY, y = y0 + i % NY;
-    bool ok = alive && z >= 0 && z < Z && y >= 0 && y < Y, both = ok && other != word;
-    long long line = (long long)line_of(g, c.x, z, y) * W;
-    was.bits[i] = ok ? old[line + word] : 0;
-    came.bits[i] = ok ? added[line + word] : 0;
-    was.more[i] = both ? old[line + other] : 0;
-    came.more[i] = both ? added[line + other] : 0;
-  }
-#pragma unroll
-  for (int i = 0; i < LINES; i++) {
-    long long line = (long long)line_of(g, c.x, z0 + i / NY, y0 + i % NY) * W;
-    was.ahead[i] = was.bits[i] ? old_rank[line + word] : 0;
-    came.ahead[i] = came.bits[i] ? added_rank[line + word] : 0;
-    was.ahead_more[i] = was.more[i] ? old_rank[line + other] : 0;
-    came.ahead_more[i] = came.more[i] ? added_rank[line + other] : 0;
-  }
-  u32 mask = 0;
-#pragma unroll
-  for (int k = 0; k < LINES * NX; k++) {
-    int x = x0 + k % NX, row = -1;
-    if (x >= 0 && x < X) {
-      row = row_at(was, k / NX, x, word);
-      if (row >= most_old) row = -1;
-      int new_row = row_at(came, k / NX, x, word);
-      if (new_row >= 0 && new_row < most_added) row = new_row + base;
-    }
-    if (alive) table[(long long)k * pitch + o] = row;
-    if (__any_sync(FULL, row >= 0)) mask |= 1u << (k & 31);
-    if ((k & 31) == 31 || k == LINES * NX - 1) {
-      if ((o & 31) == 0) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
-      mask = 0;
-    }
-  }
+  const Scanned scanned{site_words, site_rank, listed, listed_capacity, tile_words, totals, site_z, site_y, site_w};
+  const int4 c = scanned_cell(scanned, o, n, place);
+  if (o < n) coordinates[o] = c;
+  const Lookup of_old{old, old_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_old};
+  const Lookup of_added{added, added_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_added};
+  Sight<NZ, NY, NX> was;
+  Sight<NZ, NY, NX, false> came;
+  was.look(c, o < n, of_old);
+  came.look(c, o < n, of_added);
+  auto row_of = [&](int k) {
+    const int row = was.row(k, of_old), more = came.row(k, of_added);
+    return more >= 0 ? more + base : row;
+  };
+  write_column<NZ * NY * NX>(row_of, o, o < n, table, pitch, masks, mask_words);
 }
 
 // Multiplies features, in place: with `by_neighbours`, a foreground voxel's by the mean of 1 and

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import ONE, TABLE_THREADS, THREADS, Bitmap, blocks
+from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
+from detector.ops.occupancy.shapes import ONE
+from detector.ops.occupancy.tables import TABLE_THREADS, fill_table
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
-from detector.sparse.planned.levels import Level, make_table
+from detector.sparse.planned.levels import Level, Table, make_table
 from detector.sparse.planned.network import Block, blocks_of
 
 SOURCE = Path(__file__).with_name("focal.cu")
@@ -30,8 +32,8 @@ KEYS = 256
 
 class PlannedFocal:
     """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
-    `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` when both are done. Of
-    what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
+    `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` after these and the
+    gate. Of what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
 
     Args:
         block: a `FocalConv3d` with what follows it.
@@ -52,7 +54,10 @@ class PlannedFocal:
         self.kernel_size, self.threshold = conv.kernel_size, conv.threshold
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
         self.after = after
-        self.below_table = make_table(below, after.kernel_size)
+        self.below_table = Table(
+            after.kernel_size, False, below.capacity, below.coordinates.device
+        )
+        self.below_table.form()
         self.branch = []
         width = columns
         importance = Block(conv.importance, None, False)
@@ -67,6 +72,7 @@ class PlannedFocal:
         self.logits = self.branch[-1].out
         """(capacity, PITCH): of the last frame."""
         self.seen = here.submanifold(self.kernel_size)
+        self.seen.form()
         self.added_table = make_table(added, self.kernel_size)
         self.old, self.new = (
             PlannedConvolution(
@@ -98,7 +104,7 @@ class PlannedFocal:
         )
         self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
         self._fill_grown = Kernel(
-            SOURCE, "fill_grown", "PPi" + "PPi" + "PPi" + "i" * 11 + "PiPi", defines
+            SOURCE, "fill_grown", "PPPiPPiiiPi" + "PPi" * 2 + "i" * 11 + "PiPi", defines
         )
         self._gate = Kernel(SOURCE, "gate", "PPPiPfPiiiPi", defines)
 
@@ -152,7 +158,7 @@ class PlannedFocal:
         old, added = self.here.bitmap, self.added.bitmap
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
-            added.words, added.summary, added.listed, len(added.listed), added.totals,
+            added.words, added.lines, added.listed, len(added.listed), added.totals,
             *added.dimensions, device=self._device,
         )  # fmt: skip
 
@@ -176,17 +182,19 @@ class PlannedFocal:
     def fill(self) -> None:
         """The added voxels' table of old rows."""
         padding = tuple(size // 2 for size in self.kernel_size)
-        self.here.bitmap.fill_table(
-            self.added.coordinates, self.added.count, self.added_table.table,
-            self.added_table.masks, self.kernel_size, ONE, padding, ONE, self.here.capacity,
+        fill_table(
+            self.here.bitmap, self.added.coordinates, self.added.count,
+            self.added_table.forms.values(), self.kernel_size, ONE, padding, ONE,
+            self.here.capacity,
         )  # fmt: skip
 
     def fill_below(self) -> None:
-        """The strided convolution's table of grown rows."""
-        here, added, below, table = self.here, self.added, self.below, self.below_table
+        """The strided convolution's table of grown rows, and the coordinates below."""
+        here, added, below = self.here, self.added, self.below
+        table = self.below_table.form()
         self._fill_grown(
-            (blocks(below.capacity, TABLE_THREADS),), TABLE_THREADS, below.coordinates,
-            below.count, below.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
+            (blocks(below.capacity, TABLE_THREADS),), TABLE_THREADS, *below.bitmap.scanned,
+            below.coordinates, below.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
             added.bitmap.words, added.bitmap.rank, added.capacity, here.capacity,
             *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
             table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
@@ -195,7 +203,7 @@ class PlannedFocal:
     def gate(self, features: Tensor) -> None:
         """Multiplies the features by the gates, in place."""
         if self.by_own or self.by_neighbours:
-            table = self.seen.table
+            table = self.seen.form().table
             self._gate(
                 (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
                 table.stride(0), int(self.by_neighbours), int(self.by_own), features,

@@ -9,17 +9,32 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from detector.ops.occupancy.gpu import ONE, Bitmap, Bits, new_table
-from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.gpu import Bitmap, Bits
+from detector.ops.occupancy.shapes import ONE, Triple
+from detector.ops.occupancy.tables import ConvTable, can_be_ordered, fill_scanned, fill_table
 
 
-@dataclass
 class Table:
-    """A kernel map with room for `capacity` output rows."""
+    """A kernel map with room for so many output rows, in the forms that are asked for before it is
+    filled.
 
-    table: Tensor
-    masks: Tensor
-    kernel_size: Triple
+    Args:
+        orderable: it can be filled in order.
+    """
+
+    def __init__(
+        self, kernel_size: Triple, orderable: bool, columns: int, device: torch.device
+    ):
+        self.kernel_size, self.orderable = kernel_size, orderable
+        self.forms: dict[bool, ConvTable] = {}
+        """By whether they are in order."""
+        self._size = math.prod(kernel_size), columns, device
+
+    def form(self, *, in_order: bool = False) -> ConvTable:
+        in_order &= self.orderable
+        if in_order not in self.forms:
+            self.forms[in_order] = ConvTable.empty(*self._size, in_order=in_order)
+        return self.forms[in_order]
 
 
 @dataclass
@@ -28,7 +43,8 @@ class Level:
 
     bitmap: Bitmap
     coordinates: Tensor
-    """(capacity, 4) int32; rows beyond the count mean nothing."""
+    """(capacity, 4) int32, written with the first table whose sites they are; rows beyond the count
+    mean nothing."""
     name: str
     """For messages."""
     tables: dict[Triple, Table] = field(default_factory=dict)
@@ -49,19 +65,23 @@ class Level:
             self.tables[kernel_size] = make_table(self, kernel_size)
         return self.tables[kernel_size]
 
-    def fill_submanifold(self) -> None:
+    def fill_submanifold(self, *, first: bool = False) -> None:
+        """Args:
+            first: the coordinates are not there yet, and are written.
+        """
         for table in self.tables.values():
             padding = tuple(k // 2 for k in table.kernel_size)
-            self.bitmap.fill_table(
-                self.coordinates, self.count, table.table, table.masks, table.kernel_size, ONE,
-                padding, ONE, self.capacity,
-            )  # fmt: skip
+            about = table.forms.values(), table.kernel_size, ONE, padding, ONE, self.capacity
+            if first:
+                fill_scanned(self.bitmap, self.bitmap, self.coordinates, *about)
+            else:
+                fill_table(self.bitmap, self.coordinates, self.count, *about)
 
 
-def make_table(level: Level, kernel_size: Triple) -> Table:
+def make_table(level: Level, kernel_size: Triple, dilation: Triple = ONE) -> Table:
     """Room for a map whose output rows are a level's."""
-    table, masks = new_table(math.prod(kernel_size), level.capacity, level.coordinates.device)
-    return Table(table, masks, kernel_size)
+    orderable = can_be_ordered(kernel_size, dilation)
+    return Table(kernel_size, orderable, level.capacity, level.coordinates.device)
 
 
 class Levels:
@@ -111,8 +131,9 @@ class Step:
         )  # fmt: skip
 
     def fill(self) -> None:
-        self.finer.bitmap.fill_table(
-            self.coarser.coordinates, self.coarser.count, self.table.table, self.table.masks,
-            self.table.kernel_size, self.stride, self.padding, self.dilation,
-            self.finer.capacity,
+        """The table and the coarser level's coordinates, after its scan."""
+        fill_scanned(
+            self.finer.bitmap, self.coarser.bitmap, self.coarser.coordinates,
+            self.table.forms.values(), self.table.kernel_size, self.stride, self.padding,
+            self.dilation, self.finer.capacity,
         )  # fmt: skip

@@ -6,7 +6,7 @@ number of the stage they end, and `out`. Nothing here imports the models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -14,6 +14,8 @@ from torch import nn
 from detector.sparse.conv import SparseConv3d, SubMConv3d
 from detector.sparse.focal import FocalConv3d
 from detector.sparse.modules import SparseBatchNorm, SparseSequential
+
+CONVOLUTIONS = (SubMConv3d, SparseConv3d, FocalConv3d)
 
 
 @dataclass
@@ -32,18 +34,31 @@ def encoder_units(encoder: nn.Module) -> Iterator[list[Block]]:
         ValueError: modules that can't be planned.
     """
     focal = getattr(encoder, "focal", {})
-    yield from _blocks(encoder.stem)
+    yield from chain_units([encoder.stem])
     for number, stage in enumerate(encoder.stages, 1):
-        for module in stage:
-            if hasattr(module, "first") and hasattr(module, "second"):
-                first, second = next(_blocks(module.first)), next(_blocks(module.second))
-                second[0].relu = True  # after the sum
-                yield [first[0], second[0]]
-            else:
-                yield from _blocks(module)
+        yield from chain_units([stage])
         if str(number) in focal:
             yield from _blocks([focal[str(number)].conv, *focal[str(number)].after])
-    yield from _blocks(encoder.out)
+    yield from chain_units([encoder.out])
+
+
+def chain_units(modules: Iterable[nn.Module]) -> Iterator[list[Block]]:
+    """The same of modules one after another, which may be sequences of such.
+
+    Raises:
+        ValueError: modules that can't be planned.
+    """
+    for module in modules:
+        if hasattr(module, "first") and hasattr(module, "second"):
+            first, second = next(_blocks(module.first)), next(_blocks(module.second))
+            second[0].relu = True  # after the sum
+            yield [first[0], second[0]]
+        elif isinstance(module, SparseSequential) and not any(
+            isinstance(part, CONVOLUTIONS) for part in module
+        ):
+            yield from chain_units(module)
+        else:
+            yield from _blocks(module)
 
 
 def blocks_of(sequence: nn.Module) -> list[Block]:
@@ -60,7 +75,7 @@ def _blocks(sequence) -> Iterator[list[Block]]:
         raise ValueError(f"a {type(sequence).__name__} can't be planned")
     block = None
     for module in sequence:
-        if isinstance(module, (SubMConv3d, SparseConv3d, FocalConv3d)):
+        if isinstance(module, CONVOLUTIONS):
             if block:
                 yield [block]
             block = Block(module, None, False)

@@ -54,11 +54,15 @@ class PlannedVoxelizer:
             self.frames[:count].copy_(frame_of_point, non_blocking=True)
         self.point_count.fill_(count)
 
-    def run(self) -> None:
-        """Coordinates, counts and means; starts kernels and waits for nothing."""
-        bitmap, level = self.level.bitmap, self.level
+    def find(self) -> None:
+        """Coordinates and their number; starts kernels and waits for nothing."""
+        bitmap = self.level.bitmap
         mark_points(self.points, self.grid, bitmap, self.cells, self.frames, self.point_count)
-        bitmap.scan(level.coordinates)
+        bitmap.scan(self.level.coordinates)
+
+    def average(self) -> None:
+        """Counts and means, after `find`."""
+        bitmap, level = self.level.bitmap, self.level
         self.lists.counts.zero_()
         self.lists.fill(bitmap, self.cells, level.count, self.point_count)
         self.lists.average(self.points, level.count, self.limit, self.means)
@@ -95,5 +99,6 @@ class GraphedVoxelizer:
         return level.coordinates, self.plan.means, level.count
 
     def _run(self) -> None:
-        self.plan.run()
+        self.plan.find()
+        self.plan.average()
         self.levels.clear()

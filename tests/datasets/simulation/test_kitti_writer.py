@@ -89,6 +89,8 @@ def test_other_seeds_and_the_validation_part_give_other_worlds(drive):
     assert [job.count for job in jobs] == [5, 2, 5, 1]
     assert len({job.seed for job in jobs}) == 4
     assert len({job.seed for job in Settings(7, 6, seed=12).scenes() + jobs}) == 8
+    alone = Settings(frames=3, val_frames=2, seed=11, scene_frames=1).scenes()
+    assert [job.count for job in alone] == [1] * 5 and len({job.seed for job in alone}) == 5
     more = Settings(frames=20, val_frames=6, seed=11).scenes()       # validation stays the same
     assert [job.seed for job in more[-2:]] == [job.seed for job in jobs[-2:]]
 

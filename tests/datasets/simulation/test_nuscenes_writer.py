@@ -53,8 +53,10 @@ def test_points_lie_in_their_boxes(root):
     counts = inside.sum(0).numpy()
     many = annotations.lidar_points >= 10
     assert many.sum() >= 3
-    # Boxes stand upright and vehicles lean with the street; noise puts some points outside.
-    assert (counts[many] > 0.7 * annotations.lidar_points[many]).all()
+    # Boxes stand upright and vehicles, long ones above all, lean with the street; noise puts some
+    # points outside.
+    assert (counts[many] > 0.5 * annotations.lidar_points[many]).all()
+    assert counts[many].sum() > 0.75 * annotations.lidar_points[many].sum()
 
 
 def test_still_things_stay_where_they_are_under_way(root):
@@ -81,7 +83,7 @@ def test_velocities_are_those_of_the_tracks(root):
     from datasets.simulation.town import draw_world
 
     rng = np.random.default_rng((SETTINGS.seed, 0))
-    world = draw_world(rng, (SETTINGS.samples - 1) * 0.5 + 0.2)
+    world = draw_world(rng, (SETTINGS.samples - 1) * 0.5 + 0.2, many_kinds=True)
     data = NuScenesDataset(root, VERSION, TRAIN)
     annotations = data.annotations(1)
     names = json.loads((root / VERSION / "instance.json").read_text())

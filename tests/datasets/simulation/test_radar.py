@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,9 @@ from datasets.simulation.radar import (
     RadarTargets,
     sense,
 )
+from datasets.simulation.reflectors import Reflectors
 from datasets.simulation.town import draw_world
+from datasets.simulation.vehicles import draw_car
 from datasets.simulation.world import Actor, Track, World
 
 SIZE = (4.0, 2.0, 1.5)
@@ -49,13 +53,20 @@ def world(*actors, town=None, own_speed=0.0) -> World:
     return World(town, tuple(actors), Track(np.array([0.0, 10.0]), drive), "test")
 
 
-def sweeps(a_world: World, count=30, radar=None, time_s=0.0) -> list[RadarTargets]:
+def sweeps(
+    a_world: World, count=30, radar=None, time_s=0.0, reflectors=None
+) -> list[RadarTargets]:
+    """Of one moment, each with scattering centres of its own unless they are given."""
     radar = radar or SURE
     scene, snapshot = Moments(a_world).at(time_s)
     rng = np.random.default_rng(1)
     return [
-        sense(radar, scene, snapshot, a_world, time_s, WORLD_FROM_RADAR, rng) for _ in range(count)
-    ]
+        sense(
+            radar, scene, snapshot, a_world, reflectors or Reflectors.draw(a_world, rng), time_s,
+            WORLD_FROM_RADAR, rng,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
 
 
 def on_actor(targets: list[RadarTargets], field: str, index=0) -> np.ndarray:
@@ -115,6 +126,53 @@ def test_cars_give_as_many_targets_as_in_nuscenes_and_people_few():
     assert 0.2 < np.mean(each[3:5]) < 0.9 and np.mean(each[5:]) < 0.25
 
 
+def test_sweeps_of_one_drive_show_the_same_places_again():
+    """Other drives have other scattering centres, so that their sweeps together blur."""
+    wall = block((0.3, 60, 3), Material.PLASTER).at(25, 0)
+    size, shape = draw_car(np.random.default_rng(0))
+    a_world = world(replace(actor(12, 3), size=size, shape=lambda time_s: shape), town=[wall])
+    quiet = replace(SURE, range_noise_m=0.0, angle_noise_deg=(0.0, 0.0, 0.0), step_m=0.01)
+    one = Reflectors.draw(a_world, np.random.default_rng(3))
+    same, other = sweeps(a_world, 80, quiet, reflectors=one), sweeps(a_world, 80, quiet)
+
+    def places_on_car(found):
+        return len(np.unique(on_actor(found, "position").round(1), axis=0))
+
+    assert places_on_car(same) <= 16 and places_on_car(other) > 48
+
+    def unevenness(found):
+        place = np.concatenate([t.position[t.owner == -1] for t in found])
+        along = place[np.abs(place[:, 0] - 24.85) < 0.2, 1]
+        each = np.histogram(along, np.arange(-12, 2.1, 0.6))[0]
+        return each.std() / each.mean()
+
+    assert unevenness(same) > 1.5 * unevenness(other)
+
+
+def test_some_cars_answer_well_and_some_hardly_sweep_after_sweep():
+    a_world = world(*[actor(20, y) for y in np.arange(-14, 15, 4.0)])
+    spread = []
+    for seed in range(6):
+        drawn = Reflectors.draw(a_world, np.random.default_rng(seed))
+        found = sweeps(a_world, 25, reflectors=drawn)
+        spread += [len(on_actor(found, "rcs_dbsm", i)) / 25 for i in range(len(a_world.actors))]
+    spread = np.array(spread)
+    assert (spread < 1).mean() > 0.08 and (spread > 1.5 * spread.mean()).mean() > 0.08
+
+
+def test_the_town_answers_alike_from_everywhere():
+    """Strong cells are a matter of the place in the world alone."""
+    drawn = Reflectors.draw(world(), np.random.default_rng(0))
+    places = np.random.default_rng(1).uniform(-50, 50, (4000, 3))
+    cell, gain, strength = drawn.of_town(places)
+    nudged = drawn.of_town((np.floor(places / 0.6) + 0.5) * 0.6)
+    np.testing.assert_array_equal(cell, nudged[0])
+    np.testing.assert_array_equal(gain, nudged[1])
+    assert gain.mean() == pytest.approx(1, abs=0.05) and (gain < 0.5).mean() > 0.35
+    assert abs(strength.mean()) < 0.1 and strength.std() == pytest.approx(1, abs=0.05)
+    assert len(np.unique(cell)) > 3900
+
+
 def test_weak_targets_are_not_reported():
     found = sweeps(world(actor(15, 0, category="pedestrian", size=(0.6, 0.6, 1.8))), 100)
     assert min(t.rcs_dbsm.min(initial=0) for t in found) >= -5
@@ -167,10 +225,11 @@ def test_sweeps_look_like_the_two_real_ones(real_data, tmp_path):
         rng = np.random.default_rng(seed)
         drive = draw_world(rng, 1.0)
         scene, snapshot = Moments(drive).at(0.5)
+        centres = Reflectors.draw(drive, rng)
         for ego_from_radar in mounts:
             pose_of_radar = drive.drive.pose(0.5) @ ego_from_radar
             files.append(tmp_path / f"{len(files)}.pcd")
-            seen = sense(RadarModel(), scene, snapshot, drive, 0.5, pose_of_radar, rng)
+            seen = sense(RadarModel(), scene, snapshot, drive, centres, 0.5, pose_of_radar, rng)
             write_radar_file(files[-1], seen)
     ours = np.concatenate([read_radar(path) for path in files])
 

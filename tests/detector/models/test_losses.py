@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from detector.geometry import box_corners
 from detector.models.losses import (
     center_l1_loss,
+    corner_loss,
     decoupled_diou_loss,
     gaussian_focal_loss,
     iou_prediction_loss,
@@ -47,6 +49,7 @@ def test_losses_without_valid_rows_are_zero_with_zero_gradient():
     for loss in (
         center_l1_loss(predicted, torch.randn(3, 7), none),
         decoupled_diou_loss(predicted, CAR.repeat(3, 1), none),
+        corner_loss(predicted, predicted[:, :2], CAR.repeat(3, 1), none),
         iou_prediction_loss(predicted[:, 0], torch.rand(3), none),
     ):
         assert loss.item() == 0
@@ -69,6 +72,33 @@ def test_diou_pulls_apart_boxes_together():
     far.requires_grad_()
     decoupled_diou_loss(far, CAR, YES).backward()
     assert far.grad[0, 0] > 0
+
+
+def test_the_corner_loss_is_the_distance_of_the_boxes_corners():
+    torch.manual_seed(0)
+    boxes, true = torch.rand(20, 7) * 3 + 0.5, torch.rand(20, 7) * 3 + 0.5
+    every = torch.ones(20, dtype=torch.bool)
+    apart = box_corners(boxes) - box_corners(true)                          # (20, 8, 3)
+    expected = apart[..., :2].norm(dim=2).mean() + apart[..., 2].abs().mean()
+    heading = 2.5 * torch.stack([boxes[:, 6].sin(), boxes[:, 6].cos()], 1)
+    found = corner_loss(boxes, heading, true, every)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    perfect = torch.stack([true[:, 6].sin(), true[:, 6].cos()], 1)
+    assert corner_loss(true, perfect, true, every).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_headings_that_may_be_either_settle_on_one():
+    true = CAR.repeat(2, 1)
+    true[1, 6] -= math.pi
+    valid = torch.ones(2, dtype=torch.bool)
+    heading = torch.tensor([0.4, -0.2], requires_grad=True)                  # across
+    optimizer = torch.optim.SGD([heading], lr=0.02)
+    for _ in range(400):
+        optimizer.zero_grad()
+        corner_loss(true, heading.expand(2, 2), true, valid).backward()
+        optimizer.step()
+    angle = math.atan2(*heading.tolist()) % math.pi
+    assert angle == pytest.approx(0.7, abs=0.05)
 
 
 def test_quality_target_is_twice_the_iou_less_one():

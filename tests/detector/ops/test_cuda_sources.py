@@ -13,17 +13,24 @@ from detector.ops import cuda_runtime
 from detector.ops.cuda_runtime import compile_source
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
-CONV = dict(COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0)
+CONV = dict(
+    COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0, CLUSTER=1
+)
 FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
     ("ops/occupancy/index.cu", {}),
+    ("ops/occupancy/index.cu", dict(KZ=3, KY=3, KX=3, SZ=2, SY=2, SX=2, DZ=1, DY=1, DX=1)),
     ("ops/occupancy/tables.cu", {}),
-    ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3)),
+    ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3, THREADS=128)),
+    ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3, THREADS=1024, WINDOW=1024)),
+    ("ops/occupancy/order.cu", dict(OFFSETS=27, WINDOW=1024)),
     ("ops/voxelize/voxelize.cu", {}),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=32)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16, DEALT=1)),
+    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=256, TILE=16, TF32=1)),
+    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=8, TILE=32, TF32=1)),
     (
         "ops/sparse_conv/weight_gradient.cu",
         dict(CIN=64, COUT=32, TIN=64, TOUT=32, SHARE=3, TEAM=2, STAGES=2, BF16=1),
@@ -36,11 +43,16 @@ SOURCES = [
 ]
 
 
-HOPPER = dict(COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0)
+HOPPER = dict(
+    COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0, CLUSTER=1
+)
 SOURCES_SM90 = [
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, COUT=128, TILE=128)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64, TILE=32, BF16=1)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=4, COUT=16, TILE=16, OFFSETS=125)),
+    ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=64, TILE=64)),
+    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=64, CLUSTER=2)),
+    ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=16, TILE=32, BF16=1)),
 ]
 
 
@@ -116,7 +128,14 @@ class Configuration(ctypes.Structure):
     )  # fmt: skip
 
 
-def test_a_launch_as_the_driver_reads_it(monkeypatch):
+class Attribute(ctypes.Structure):
+    """CUlaunchAttribute of cuda.h: a number, padding to 8 bytes, and a union of 64 bytes."""
+
+    _fields_ = (("id", ctypes.c_int), ("pad", ctypes.c_int), ("value", ctypes.c_int * 16))
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_launch_as_the_driver_reads_it(monkeypatch, overlap):
     seen = {}
 
     class Driver:
@@ -131,14 +150,17 @@ def test_a_launch_as_the_driver_reads_it(monkeypatch):
             return 0
 
     monkeypatch.setattr(cuda_runtime, "_driver", Driver)
+    monkeypatch.setattr(cuda_runtime, "can_overlap", lambda device: True)
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 77, raising=False)
     kernel = cuda_runtime.Kernel(Path("any.cu"), "kernel", "PPiPf", shared_bytes=4096)
     kernel._functions[3] = ctypes.c_void_p(5)
     a, b = torch.zeros(4), torch.zeros(2)
-    kernel((6, 2), 128, a, None, -9, b, 0.5, device=3)
+    kernel((6, 2), 128, a, None, -9, b, 0.5, device=3, overlap=overlap)
     config = seen["config"]
     assert (config.x, config.y, config.z) == (6, 2, 1)
     assert (config.bx, config.by, config.bz, config.shared, config.stream) == (128, 1, 1, 4096, 77)
     assert seen["values"] == (a.data_ptr(), 0, -9, b.data_ptr(), 0.5)
     assert seen["marks"] == (1, 2, None)  # CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE, _END
-    assert config.count == 0
+    assert config.count == int(overlap)
+    attribute = Attribute.from_address(config.attributes)
+    assert (attribute.id, attribute.value[0]) == (6, 1)  # programmatic serialization, allowed

@@ -135,6 +135,7 @@ def test_what_is_not_fused(steps):
 def test_a_training_step_lowers_the_loss(steps):
     torch.manual_seed(2)
     encoder = ResidualSparseEncoder8x(4, (41, 64, 64)).cuda().train()
+    encoder.fused = False
     coordinates = random_coordinates((41, 64, 64), 2, 0.01, 0).cuda()
     x = SparseTensor(torch.randn(len(coordinates), 4, device="cuda"), coordinates, (41, 64, 64), 2)
     optimizer = torch.optim.SGD(encoder.parameters(), 1e-2)

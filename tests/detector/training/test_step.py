@@ -10,15 +10,19 @@ import torch
 from torch import nn
 
 from detector.errors import InputError
+from detector.models.backbones import SparseEncoder8x
 from detector.models.targets import TrueBoxes
 from detector.training import graphed
 from detector.training.step import (
     TrainableDetector,
     UpdateWeights,
     autocast_dtype,
+    fuse_backbone,
     make_optimizer,
     parameter_groups,
 )
+from detector.training.sync_norm import synchronise_norms
+from tests.oracles.launches_on_cpu import stand_in
 
 CPU = torch.device("cpu")
 
@@ -90,6 +94,35 @@ def test_the_loss_s_scale_comes_back_and_a_run_without_one_keeps_its_own():
     assert other.scaler.get_scale() == 1024
     other.load_state_dict(state)
     assert other.state_dict()["scaler"] == state["scaler"]
+
+
+def test_a_cpu_has_no_fused_backbone_and_says_nothing():
+    detector = nn.Module()
+    detector.backbone = SparseEncoder8x(4, (41, 64, 64))
+    for wanted in (False, True):
+        assert fuse_backbone(detector, wanted, torch.bfloat16, torch.device("cpu")) is None
+        assert detector.backbone.fused is wanted
+
+
+def test_a_run_on_a_gpu_says_how_its_sparse_backbone_is_trained(monkeypatch):
+    stand_in(monkeypatch)
+    device = torch.device("cuda", 63)  # no real one
+    detector = nn.Module()
+    detector.backbone = nn.Identity()
+    assert fuse_backbone(detector, True, torch.float16, device) is None
+    detector.backbone = SparseEncoder8x(4, (41, 64, 64))
+    said = fuse_backbone(detector, True, torch.float16, device)
+    assert said == "sparse backbone: fused, the layers are one step of autograd"
+    assert "because fused_backbone is False" in fuse_backbone(
+        detector, False, torch.float16, device
+    )
+    assert "because products are in float32" in fuse_backbone(detector, True, None, device)
+    synchronise_norms(detector)
+    assert "because a convolution has a SynchronisedSparseNorm" in fuse_backbone(
+        detector, True, torch.float16, device
+    )
+    detector.backbone = SparseEncoder8x(4, (41, 64, 64), focal_stages=(1, 3))
+    assert "between focal stages" in fuse_backbone(detector, True, torch.bfloat16, device)
 
 
 def test_optimizers_are_fused_on_a_gpu_unless_the_config_says_how(monkeypatch):

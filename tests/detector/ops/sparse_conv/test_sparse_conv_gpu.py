@@ -136,7 +136,7 @@ def test_three_hundred_thousand_voxels():
 
 
 def test_every_way_to_divide_the_work_gives_the_same_sums():
-    from detector.ops.occupancy.gpu import tile_masks
+    from detector.ops.occupancy.tables import tile_masks
     from detector.ops.sparse_conv import tensor_cores
 
     occupancy = scene(0.3)
@@ -169,7 +169,7 @@ def test_every_way_to_divide_the_work_gives_the_same_sums():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
     """Hopper's kernel with all that follows; tiles that see nothing, rows it may not write."""
-    from detector.ops.occupancy.gpu import tile_masks
+    from detector.ops.occupancy.tables import tile_masks
     from detector.ops.sparse_conv import tensor_cores
 
     if torch.cuda.get_device_capability() != (9, 0):
@@ -200,6 +200,69 @@ def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
             )  # fmt: skip
             assert relative(out[:count], true) < TOLERANCE[dtype], count
             assert out[count:].isnan().all()
+
+
+@pytest.mark.parametrize(("source", "tile_rows", "warps", "depth", "cluster"), [
+    ("CONV", 16, 12, 2, 1), ("CONV", 32, 8, 2, 1), ("CONV", 32, 8, 2, 2),
+    ("CONV", 16, 12, 3, 2), ("CONV_SM90", 128, 8, 2, 1), ("CONV_RESIDENT", 64, 12, 2, 1),
+    ("CONV_RESIDENT", 64, 8, 3, 1), ("CONV_RESIDENT", 64, 16, 2, 2),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_tables_in_order(source, tile_rows, warps, depth, cluster, dtype):
+    """Every kernel writes the rows that the order names, whichever way tiles are taken in turn."""
+    from detector.ops.occupancy.tables import conv_table
+    from detector.ops.sparse_conv import tensor_cores
+
+    hopper = source in ("CONV_SM90", "CONV_RESIDENT") or cluster > 1
+    if hopper and torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    torch.manual_seed(0)
+    whole = scene(0.3).neighbours(3).table
+    for count in (1, 63, 64, 65, 1025, whole.shape[1]):
+        table = whole[:, :count].clone()
+        table[:, 130:300] = -1
+        x = torch.randn(whole.shape[1], 64, device="cuda").to(dtype)
+        weight, bias = torch.randn(27, 64, 64, device="cuda") / 40, torch.randn(64, device="cuda")
+        residual = torch.randn(count, 64, device="cuda").to(dtype)
+        on_gpu = torch.tensor([count], dtype=torch.int32, device="cuda")
+        true = gathered.convolve(x.double(), weight.to(dtype).double(), table)
+        true = (true + bias.double() + residual.double()).relu()
+        ordered = conv_table(table, on_gpu, in_order=True)
+        assert torch.equal(ordered.table[:, :count], table[:, ordered.order.long()])
+        for dealt, tiles in ((False, None), (True, None), (True, ordered.tiles)):
+            kernels = tensor_cores.convolution(
+                dtype, 64, 64, 27, 0, 64, tile_rows, warps, 1, depth,
+                getattr(tensor_cores, source), dealt, cluster,
+            )
+            packed = kernels.packed(weight)
+            for _ in range(2):
+                out = torch.full((count + 70, 64), torch.nan, device="cuda", dtype=dtype)
+                kernels(
+                    x, packed, ordered.table, ordered.masks, on_gpu, count, out,
+                    order=ordered.order, tiles=tiles, bias=bias, residual=residual, relu=True,
+                )  # fmt: skip
+                assert relative(out[:count], true) < TOLERANCE[dtype], count
+                assert out[count:].isnan().all()
+
+
+@pytest.mark.parametrize(("c_in", "c_out"), [*CHANNELS, (4, 3), (8, 128), (16, 16), (32, 32)])
+def test_tf32_on_tensor_cores(monkeypatch, c_in, c_out):
+    """TF32 has 10 bits of fraction, as float16; what is cut off the features is not rounded."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    monkeypatch.setitem(TOLERANCE, torch.float32, 1.5e-3)
+    for kernel_map in (scene(0.3).neighbours(3), scene().downsample(3, 2, 1)[1]):
+        check(kernel_map, c_in, c_out, torch.float32)
+    check(scene(0.3).neighbours((3, 1, 1)), c_in, c_out, torch.float32)
+    check(scene(0.3).neighbours((1, 5, 3), 2), c_in, c_out, torch.float32)
+
+
+def test_a_layer_is_the_same_by_a_table_in_order(monkeypatch):
+    from detector.ops.sparse_conv import tensor_cores
+
+    monkeypatch.setattr(tensor_cores, "gains_by_order", lambda *_: True)
+    for c_in, c_out in ((16, 16), (32, 64), (64, 64), (128, 128)):
+        check(scene(0.3).neighbours(3), c_in, c_out, torch.float16)
+        check(scene(0.3).downsample(3, 2, 1)[1], c_in, c_out, torch.float16)
 
 
 def test_a_thread_may_start_with_our_kernels():

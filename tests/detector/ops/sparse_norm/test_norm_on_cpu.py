@@ -31,17 +31,19 @@ def test_values_and_gradients(tmp_path, channels, relu, joined, rows):
     batches = torch.zeros(1, dtype=torch.int64)
     parts, statistics = 3, torch.empty(4, channels)
     partial = torch.empty(parts, 2 * channels)
+    # More room than rows, whose number the kernels read.
+    room, count = rows + 300, torch.tensor([rows], dtype=torch.int32)
     y, x_gradient = torch.full_like(x, torch.nan), torch.full_like(x, torch.nan)
     residual_gradient = torch.full_like(x, torch.nan)
     parameters = torch.empty(2, channels)
-    kernels.sum_rows(parts, 256, x, rows, partial)
+    kernels.sum_rows(parts, 256, x, room, count, partial)
     kernels.normalize(
-        2, 256, x, partial, parts, rows, weight, bias, 1e-3, 0.1, mean, variance, batches, residual,
-        statistics, y,
+        2, 256, x, partial, parts, room, count, weight, bias, 1e-3, 0.1, mean, variance, batches,
+        residual, statistics, y,
     )  # fmt: skip
-    kernels.sum_gradients(parts, 256, gradient, x, y, rows, statistics, partial)
+    kernels.sum_gradients(parts, 256, gradient, x, y, room, count, statistics, partial)
     kernels.input_gradient(
-        2, 256, gradient, x, y, partial, parts, rows, weight, statistics, parameters,
+        2, 256, gradient, x, y, partial, parts, room, count, weight, statistics, parameters,
         residual_gradient, x_gradient,
     )  # fmt: skip
     inputs = [x, weight, bias] + ([residual] if joined else [])

@@ -98,17 +98,16 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     line = -(-SHAPE[2] // 32)
     old, old_rank = bitmap(coordinates, SHAPE)
     added, added_rank = torch.zeros_like(old), torch.full_like(old, -7)
-    summary = torch.zeros(blocks(len(old), 1024), dtype=torch.int32)
+    lines = torch.zeros(blocks(len(old), 32), dtype=torch.uint8)
     most = 30 * rows
     listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     more = torch.full((most, 4), -1, dtype=torch.int32)
     kernels.mark_chosen(
-        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, summary, listed, most,
+        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, lines, listed, most,
         totals, *SHAPE, line,
     )  # fmt: skip
-    lines = added.view(-1).split(32)
-    for number, words in enumerate(lines):
-        assert bool(int(summary[number // 32]) >> number % 32 & 1) == bool(words.any())
+    for number, words in enumerate(added.view(-1).split(32)):
+        assert bool(lines[number]) == bool(words.any())
     kernels.number_added(
         blocks(int(totals[1]), 256), 256, added, added_rank, listed, most, totals, more, most,
         *SHAPE[:2], line,
@@ -123,15 +122,22 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
     room = len(below) + 40
     sites = torch.full((room, 4), 3, dtype=torch.int32)
-    sites[: len(below)] = below.coordinates
+    site_words, site_rank = bitmap(below.coordinates, below.spatial_shape)
+    held = torch.nonzero(site_words)[:, 0].int()
+    first_rows = torch.arange(0, len(below), 32, dtype=torch.int32)
+    tile_words = torch.searchsorted(site_rank[held.long()], first_rows, right=True).int() - 1
     columns = blocks(room, 32) * 32
     table = torch.full((math.prod(size), columns), -99, dtype=torch.int32)
     masks = torch.zeros(columns // 32, 1, dtype=torch.int32)
     kernels.fill_grown(
-        blocks(room, 128), 128, sites, torch.tensor([len(below)], dtype=torch.int32), room, old,
-        old_rank, capacity, added, added_rank, most, capacity, *SHAPE, line, *stride, *padding,
-        table, columns, masks, 1,
+        blocks(room, 128), 128, site_words, site_rank, held, len(held),
+        torch.nn.functional.pad(tile_words, (0, 3)), torch.tensor([len(below), len(held)]).int(),
+        *below.spatial_shape[:2], -(-below.spatial_shape[2] // 32), sites, room, old, old_rank,
+        capacity, added, added_rank, most, capacity, *SHAPE, line, *stride, *padding, table,
+        columns, masks, 1,
     )  # fmt: skip
+    assert torch.equal(sites[: len(below)], below.coordinates)
+    assert (sites[len(below) :] == 3).all()
     found, there = table[:, : len(below)], true.table >= 0
     assert torch.equal(found >= 0, there)
     place = torch.cat([cells, more])

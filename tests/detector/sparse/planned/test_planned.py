@@ -46,9 +46,12 @@ def frame(density, seed, batch_size, columns=4, empty_frames=()):
 @pytest.mark.parametrize("kind", [SparseEncoder8x, ResidualSparseEncoder8x])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_one_graph_gives_what_the_modules_give(kind, dtype, batch_size):
+@pytest.mark.parametrize("in_order", [False, True])
+def test_one_graph_gives_what_the_modules_give(kind, dtype, batch_size, in_order, monkeypatch):
+    from detector.ops.sparse_conv import tensor_cores
     from detector.sparse.planned import GraphedEncoder, PlannedEncoder
 
+    monkeypatch.setattr(tensor_cores, "gains_by_order", lambda *_: in_order)
     encoder = made(kind, columns=5)
     room = (1.0, 4.0, 2.0, 1.0, 1.0)
     plan = PlannedEncoder(encoder, SHAPE, batch_size, 40_000, dtype, room)

@@ -13,6 +13,9 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned short u16;
+typedef unsigned char u8;
+
+inline void await_earlier() {}
 
 struct Index { int x = 0, y = 0, z = 0; };
 inline thread_local Index threadIdx, blockIdx;
@@ -83,6 +86,14 @@ inline u32 __reduce_add_sync(u32, u32 value) {
     for (int i = 0; i < 32; i++)
       if (warp.here[i]) sum += (u32)warp.said[i];
     return sum;
+  });
+}
+inline u32 __reduce_or_sync(u32, u32 value) {
+  return ask_warp(value, [](Warp& warp) {
+    u32 all = 0;
+    for (int i = 0; i < 32; i++)
+      if (warp.here[i]) all |= (u32)warp.said[i];
+    return all;
   });
 }
 inline u32 __reduce_min_sync(u32, u32 value) {

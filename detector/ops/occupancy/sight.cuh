@@ -1,0 +1,115 @@
+// What a convolution's sites see in a bitmap index, whose layout `index.cu` describes. After `bits.cuh`.
+
+// A bitmap and where a site's cells lie in it: site * stride - padding + offset * dilation.
+struct Lookup {
+  const u32* words;
+  const int* rank;
+  int Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx;
+  int most_rows;  // rows from here on count as absent
+};
+
+// What a site sees of a kernel of Kz x Ky x Kx, (Kx - 1) * dx <= 32: of each of its lines along x the cells, from
+// the first offset's on, and the first cell's row. All words are asked for at once.
+//   RUN_ON   rows are numbered along a line, so that one rank serves both of its words
+template <int Kz, int Ky, int Kx, bool RUN_ON = true> struct Sight {
+  u64 cells[Kz * Ky];
+  int first[Kz * Ky], second[RUN_ON ? 1 : Kz * Ky], shift;
+  __device__ __forceinline__ void look(int4 c, bool alive, const Lookup& l) {
+    if (!alive) c = make_int4(0, 0, 0, 0);  // what lies there means nothing
+    Grid g{l.Z, l.Y, l.X, l.W};
+    const int z0 = c.y * l.sz - l.pz, y0 = c.z * l.sy - l.py, x0 = c.w * l.sx - l.px;
+    // A line's cells lie in 64 bits, from bit `shift` on. Cells beyond the grid are never set.
+    const int word = x0 >> 5;
+    shift = x0 & 31;
+    const bool low = alive && word >= 0 && word < l.W;
+    const bool high = alive && word + 1 < l.W && shift + (Kx - 1) * l.dx >= 32;
+    u32 bits[Kz * Ky], more[Kz * Ky];
+#pragma unroll
+    for (int i = 0; i < Kz * Ky; i++) {
+      const int z = z0 + i / Ky * l.dz, y = y0 + i % Ky * l.dy;
+      const bool inside = z >= 0 && z < l.Z && y >= 0 && y < l.Y;
+      const long long at = (long long)line_of(g, c.x, z, y) * l.W + word;
+      bits[i] = inside && low ? l.words[at] : 0;
+      more[i] = inside && high ? l.words[at + 1] : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < Kz * Ky; i++) {
+      const long long at = (long long)line_of(g, c.x, z0 + i / Ky * l.dz, y0 + i % Ky * l.dy) * l.W + word;
+      if (RUN_ON) first[i] = bits[i] | more[i] ? l.rank[bits[i] ? at : at + 1] : 0;
+      else {
+        first[i] = bits[i] ? l.rank[at] : 0;
+        second[RUN_ON ? 0 : i] = more[i] ? l.rank[at + 1] : 0;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < Kz * Ky; i++) {
+      cells[i] = ((u64)more[i] << 32 | bits[i]) >> shift;
+      first[i] += __popc(bits[i] & ((1u << shift) - 1));
+    }
+  }
+  // The row seen through offset k, or -1.
+  __device__ __forceinline__ int row(int k, const Lookup& l) const {
+    const int i = k / Kx, bit = k % Kx * l.dx;
+    const u64 before = cells[i] & ((1ull << bit) - 1);
+    int found = first[i] + __popcll(before);
+    if (!RUN_ON && shift + bit >= 32) found = second[RUN_ON ? 0 : i] + __popcll(before >> (32 - shift));
+    return cells[i] >> bit & 1 && found < l.most_rows ? found : -1;
+  }
+};
+
+// table[k * pitch + o] = row_of(k), and the masks of each 32 sites; a warp's lanes come together.
+template <int OFFSETS, class RowOf>
+__device__ __forceinline__ void write_column(
+    RowOf row_of, int o, bool alive, int* table, int pitch, u32* masks, int mask_words) {
+  u32 mask = 0;
+  table += o;
+#pragma unroll
+  for (int k = 0; k < OFFSETS; k++, table += pitch) {
+    const int row = row_of(k);
+    if (alive) *table = row;
+    if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
+    if ((k & 31) == 31 || k == OFFSETS - 1) {
+      if ((o & 31) == 0 && alive) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
+      mask = 0;
+    }
+  }
+}
+
+// A bitmap as `scan` left it, whose voxels are sites.
+struct Scanned {
+  const u32* words;
+  const int *rank, *listed;
+  int listed_capacity;
+  const int *tile_words, *totals;
+  int Z, Y, W;
+};
+
+// Place of the set bit before which there are n others.
+__device__ __forceinline__ int place_of_bit(u32 bits, int n) {
+  int place = 0;
+#pragma unroll
+  for (int width = 16; width; width /= 2) {
+    const int below = __popc(bits >> place & ((1u << width) - 1));
+    if (n >= below) { n -= below; place += width; }
+  }
+  return place;
+}
+
+// Cell of row o < n; a warp takes 32 rows in turn, which lie in as many words of the list at most. A lane looks at
+// a word, then learns from another which one holds its own row.
+//   place   of the word of the warp's first row
+__device__ __forceinline__ int4 scanned_cell(const Scanned& s, int o, int n, int place) {
+  const int lane = o & 31, tile = o & ~31;
+  place = tile < n ? min(place + lane, min(s.totals[1], s.listed_capacity) - 1) : 0;
+  const int word = s.listed[place];
+  const u32 bits = s.words[word];
+  const int row = s.rank[word], start = max(row - tile, 0);
+  const u32 starts = __reduce_or_sync(~0u, start < 32 ? 1u << start : 0);
+  const int from = max(__popc(starts & ((2u << lane) - 1)) - 1, 0);
+  const int own_word = __shfl_sync(~0u, word, from), own_row = __shfl_sync(~0u, row, from);
+  const u32 own_bits = __shfl_sync(~0u, bits, from);
+  const int line = own_word / s.W, plane = line / s.Y, frame = plane / s.Z;
+  return make_int4(
+      frame, plane - frame * s.Z, line - plane * s.Y,
+      (own_word - line * s.W) * 32 + place_of_bit(own_bits, o - own_row));
+}
