@@ -22,7 +22,8 @@ class GraphedDenseLoss:
     """A detector's `dense_loss`, replayed.
 
     Graphs are captured with the first batch, and again with one of another shape or of more boxes
-    than there is room for. In evaluation, and without gradients, the modules run as ever.
+    than there is room for. In evaluation, without gradients, and where capturing fails, of which
+    a line tells, the modules run as ever.
 
     Args:
         detector: has `bev`, `head` and `dense_loss`; its weights must stay where they are.
@@ -33,18 +34,32 @@ class GraphedDenseLoss:
         self.detector = detector
         self.dtype = dtype
         self.graphs: _Graphs | None = None
+        self.failed = False
 
     def __call__(
         self, bev: Tensor, true: TrueBoxes, labelled: Tensor | None = None
     ) -> dict[str, Tensor]:
-        if not (torch.is_grad_enabled() and self.detector.head.training):
-            return self.detector.dense_loss(bev, true, labelled)
-        if self.graphs is None or not self.graphs.fit(bev, true):
+        training = torch.is_grad_enabled() and self.detector.head.training
+        if training and (self.graphs is None or not self.graphs.fit(bev, true)):
             self.graphs = None              # gives its memory back first
-            room = -(-3 * len(true.boxes) // (2 * BOXES_STEP)) * BOXES_STEP
-            room = max(room, BOXES_STEP)
-            self.graphs = _Graphs(self.detector, self.dtype, bev, true, room)
+            self._capture(bev, true)
+        if not training or self.graphs is None:
+            return self.detector.dense_loss(bev, true, labelled)
         return self.graphs(bev, true, labelled)
+
+    def _capture(self, bev: Tensor, true: TrueBoxes) -> None:
+        if self.failed:
+            return
+        room = -(-3 * len(true.boxes) // (2 * BOXES_STEP)) * BOXES_STEP
+        try:
+            self.graphs = _Graphs(self.detector, self.dtype, bev, true, max(room, BOXES_STEP))
+        except RuntimeError as error:
+            self.failed = True
+            print(
+                f"cuda_graph: capturing failed ({str(error).strip().splitlines()[0]}), modules "
+                f"run one by one; cuda_graph=False says so from the start",
+                flush=True,
+            )
 
 
 class _Graphs:
@@ -75,13 +90,15 @@ class _Graphs:
         statistics = [buffer.clone() for buffer in parts.buffers()]
         stream = torch.cuda.Stream(bev.device)
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):       # compiles, and finds the fastest convolutions
-                terms = forward()
-                torch.autograd.grad(sum(terms.values()), inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        for buffer, before in zip(parts.buffers(), statistics, strict=True):
-            buffer.copy_(before)
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):   # compiles, and finds the fastest convolutions
+                    terms = forward()
+                    torch.autograd.grad(sum(terms.values()), inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+        finally:
+            for buffer, before in zip(parts.buffers(), statistics, strict=True):
+                buffer.copy_(before)
 
         # Other threads, which copy batches into pinned memory, may go on meanwhile.
         options = {"stream": stream, "capture_error_mode": "thread_local"}

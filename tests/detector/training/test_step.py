@@ -2,6 +2,8 @@
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from torch import nn
 
 from detector.errors import InputError
 from detector.models.backbones import SparseEncoder8x
+from detector.models.targets import TrueBoxes
+from detector.training import graphed
 from detector.training.step import (
     TrainableDetector,
     UpdateWeights,
@@ -167,3 +171,15 @@ def test_frozen_parts_keep_their_weights_and_their_statistics():
 def test_an_unknown_part_to_freeze_is_named():
     with pytest.raises(InputError, match="frozen: .*`neck`; parts are 0, 1 and"):
         TrainableDetector(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), ("neck",))
+
+
+def test_where_graphs_cannot_be_captured_the_modules_run_and_a_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(
+        graphed, "_Graphs", Mock(side_effect=RuntimeError("out of memory\nand more"))
+    )
+    detector = SimpleNamespace(head=nn.Identity(), dense_loss=lambda *parts: {"box": len(parts)})
+    loss = graphed.GraphedDenseLoss(detector, None)
+    true = TrueBoxes.of([torch.zeros(2, 7)], [torch.zeros(2, dtype=torch.int64)])
+    assert loss(torch.zeros(1), true) == loss(torch.zeros(1), true) == {"box": 3}
+    said = capsys.readouterr().out
+    assert said.count("capturing failed (out of memory), modules") == 1
