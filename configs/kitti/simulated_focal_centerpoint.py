@@ -20,6 +20,7 @@ from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
 from detector.models.encoders import OffsetVoxelEncoder
 from detector.models.heads import CenterHead
+from detector.training.muon import Muon
 
 with read_base():
     from .._base_.kitti import *
@@ -80,10 +81,10 @@ model = dict(
     ),
 )
 cache_frames = True
-epochs = 20
+epochs = 12
 batch_size = 2
 precision = "auto"
 workers = 0
-optimizer.update(lr=0.004)
+optimizer.update(factory=Muon, lr=0.004)
 schedule.update(warmup=0.2)
 evaluate_every = 0
