@@ -1,8 +1,8 @@
 """The demo: a focal detector small enough that two CPU cores train it in minutes.
 
-Twice the KITTI configs' voxels and a fraction of their channels, over the near half of the range,
-where KITTI's easy and moderate objects are. 12 epochs of 240 simulated frames give a Car 3D AP
-(R40, moderate) of about 50 on simulated streets that training never saw.
+Four times the KITTI configs' voxels along x and y, a fraction of their channels, and half the
+area, where KITTI's easy and moderate objects are. What lets it learn in 12 epochs of 240 frames:
+frames that each show another street, objects pasted to the end, a corner loss, and Muon.
 """
 
 from mmengine.config import read_base

@@ -58,8 +58,9 @@ def test_vectors_and_thin_matrices_move_as_with_adamw():
 def test_the_layout_of_a_convolution_does_not_matter():
     (sparse,), gradients = drawn((3, 3, 3, 8, 60))
     flat = torch.nn.Parameter(sparse.detach().flatten(0, 3).T.contiguous())
-    dense = flat.detach().view(60, 8, 3, 9).to(memory_format=torch.channels_last)
-    dense = torch.nn.Parameter(dense)
+    dense = torch.nn.Parameter(
+        flat.detach().view(60, 8, 3, 9).to(memory_format=torch.channels_last)
+    )
     turned = [[g.flatten(0, 3).T for g in step] for step in gradients]
     run(Muon([sparse]), [sparse], gradients)
     run(Muon([flat]), [flat], turned)
