@@ -100,14 +100,14 @@ def normalize(defines, x, partial, parts, rows, count, weight, bias, eps, moment
     values = at(x, np.float16, rows, channels).astype(np.float64)
     mean, variance = values.mean(0), values.var(0)
     inverse = 1 / np.sqrt(variance + eps)
-    scale = inverse * at(weight, np.float32, channels)
-    shift = at(bias, np.float32, channels) - mean * scale
+    scale = (inverse * at(weight, np.float32, channels)).astype(np.float32)
+    shift = (at(bias, np.float32, channels) - mean * scale).astype(np.float32)
     at(statistics, np.float32, 4, channels)[:] = np.stack([mean, inverse, scale, shift])
     for running, now in ((running_mean, mean), (running_variance, variance * rows / (rows - 1))):
         kept = at(running, np.float32, channels)
         kept += momentum * (now - kept)
     at(batches, np.int64, 1)[:] += 1
-    made = values * scale + shift
+    made = values * scale.astype(np.float64) + shift
     if defines["RESIDUAL"]:
         made = made + at(residual, np.float16, rows, channels)
     at(y, np.float16, rows, channels)[:] = np.maximum(made, 0) if defines["RELU"] else made
