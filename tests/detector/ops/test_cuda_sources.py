@@ -1,6 +1,7 @@
 """The CUDA sources compile for Ampere and Hopper; no GPU is needed, only NVRTC."""
 
 import ctypes
+import inspect
 import struct
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import torch
 import detector.ops.boxes
 from detector.errors import InputError
 from detector.ops import cuda_runtime
-from detector.ops.cuda_runtime import compile_source
+from detector.ops.cuda_runtime import Kernel, compile_source
+from detector.ops.occupancy import tables
+from detector.ops.sparse_norm.gpu import norm_kernels
+from tests.oracles.cuda_on_cpu import KERNEL
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
 CONV = dict(
@@ -164,3 +168,14 @@ def test_a_launch_as_the_driver_reads_it(monkeypatch, overlap):
     assert config.count == int(overlap)
     attribute = Attribute.from_address(config.attributes)
     assert (attribute.id, attribute.value[0]) == (6, 1)  # programmatic serialization, allowed
+
+
+def test_kernels_that_train_take_what_they_are_given():
+    """Numbers and kinds of arguments, as the sources declare them."""
+    norm = norm_kernels(16, torch.float16, True, False)
+    kernels = [one for one in vars(norm).values() if isinstance(one, Kernel)]
+    for kernel in [*kernels, tables._transpose_table, tables._mask_table]:
+        declared = dict(KERNEL.findall(kernel.path.read_text()))[kernel.name].split(",")
+        kinds = "".join("P" if "*" in p else "f" if "float" in p else "i" for p in declared)
+        assert len(inspect.signature(kernel._pack).parameters) == len(kinds), kernel.name
+        assert kernel._size.value == struct.calcsize(kinds), kernel.name
