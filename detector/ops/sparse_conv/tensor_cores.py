@@ -207,7 +207,7 @@ def best_convolution(
 def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
     """Whether convolutions of about so many output rows save more time by a table in order
     (`detector.ops.occupancy.tables`) than making it takes."""
-    least = 140_000 if in_channels < 64 else 40_000
+    least = 100_000 if in_channels < 64 else 40_000
     return offsets in ORDERED and in_channels >= 32 and rows >= least
 
 
