@@ -2,7 +2,6 @@
 from ten sweeps. Without focal stages: `--cfg-options "model.backbone.focal_stages=()"`."""
 
 from mmengine.config import read_base
-from torch.optim import AdamW
 
 from datasets.nuscenes.categories import LARGE_AND_SMALL
 from detector.models.backbones import SparseEncoder
@@ -10,6 +9,7 @@ from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
 from detector.models.encoders import OffsetVoxelEncoder
 from detector.models.heads import CenterHead
+from detector.training.muon import Muon
 
 with read_base():
     from .._base_.simulated_nuscenes import *
@@ -58,6 +58,6 @@ epochs = 12
 batch_size = 2
 precision = "auto"
 workers = 0
-optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
+optimizer.update(factory=Muon, lr=0.004)
 schedule.update(warmup=0.2)
 evaluate_every = 0

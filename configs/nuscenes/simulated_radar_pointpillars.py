@@ -1,13 +1,13 @@
 """Radar alone on the simulated nuScenes, small enough for two CPU cores."""
 
 from mmengine.config import read_base
-from torch.optim import AdamW
 
 from datasets.nuscenes.categories import LARGE_AND_SMALL
 from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
 from detector.models.heads import CenterHead
 from detector.models.pillars import PillarEncoder, PillarMap
+from detector.training.muon import Muon
 
 with read_base():
     from .._base_.simulated_nuscenes import *
@@ -54,6 +54,6 @@ cache_frames = True
 epochs = 30
 batch_size = 4
 workers = 0
-optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
+optimizer.update(factory=Muon, lr=0.004)
 schedule.update(warmup=0.2)
 evaluate_every = 0
