@@ -2,6 +2,7 @@
 from ten sweeps. Without focal stages: `--cfg-options "model.backbone.focal_stages=()"`."""
 
 from mmengine.config import read_base
+from torch.optim import AdamW
 
 from datasets.nuscenes.categories import LARGE_AND_SMALL
 from detector.models.backbones import SparseEncoder
@@ -9,7 +10,6 @@ from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
 from detector.models.encoders import OffsetVoxelEncoder
 from detector.models.heads import CenterHead
-from detector.training.muon import Muon
 
 with read_base():
     from .._base_.simulated_nuscenes import *
@@ -41,12 +41,8 @@ model = dict(
         factory=CenterHead,
         tasks=LARGE_AND_SMALL,
         shared_channels=64,
-        hidden_channels=32,
+        hidden_channels=16,
         with_velocity=True,
-        # Few steps: with more for the boxes classes come later and boxes no sooner; with less for
-        # velocities most are still taken for 0 at the end.
-        box_weight=0.5,
-        velocity_weight=1.0,
         neighbours=1,
         candidates=200,
         score_threshold=0.05,
@@ -58,6 +54,6 @@ epochs = 12
 batch_size = 2
 precision = "auto"
 workers = 0
-optimizer.update(factory=Muon, lr=0.004)
+optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
 schedule.update(warmup=0.2)
 evaluate_every = 0

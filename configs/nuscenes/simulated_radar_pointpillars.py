@@ -1,13 +1,13 @@
 """Radar alone on the simulated nuScenes, small enough for two CPU cores."""
 
 from mmengine.config import read_base
+from torch.optim import AdamW
 
 from datasets.nuscenes.categories import LARGE_AND_SMALL
 from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
 from detector.models.heads import CenterHead
 from detector.models.pillars import PillarEncoder, PillarMap
-from detector.training.muon import Muon
 
 with read_base():
     from .._base_.simulated_nuscenes import *
@@ -37,12 +37,8 @@ model = dict(
         factory=CenterHead,
         tasks=LARGE_AND_SMALL,
         shared_channels=32,
-        hidden_channels=32,
+        hidden_channels=16,
         with_velocity=True,
-        # Few steps: with more for the boxes classes come later and boxes no sooner; with less for
-        # velocities most are still taken for 0 at the end.
-        box_weight=0.5,
-        velocity_weight=1.0,
         neighbours=1,
         candidates=200,
         score_threshold=0.05,
@@ -54,6 +50,6 @@ cache_frames = True
 epochs = 30
 batch_size = 4
 workers = 0
-optimizer.update(factory=Muon, lr=0.004)
+optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
 schedule.update(warmup=0.2)
 evaluate_every = 0
