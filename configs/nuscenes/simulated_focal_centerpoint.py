@@ -41,12 +41,8 @@ model = dict(
         factory=CenterHead,
         tasks=LARGE_AND_SMALL,
         shared_channels=64,
-        hidden_channels=32,
+        hidden_channels=16,
         with_velocity=True,
-        # Few steps: with more for the boxes classes come later and boxes no sooner; with less for
-        # velocities most are still taken for 0 at the end.
-        box_weight=0.5,
-        velocity_weight=1.0,
         neighbours=1,
         candidates=200,
         score_threshold=0.05,

@@ -23,11 +23,10 @@
 //                others; what that costs pays where there are many. 0: every so many
 //   BF16         1: bfloat16, 0: float16
 //   TF32         1: float32
-//   CLUSTER      blocks that share the fetching of weights; more than one from sm_90 on
 
 #include "mma.cuh"
 
-extern "C" __global__ void IN_CLUSTERS __launch_bounds__(WARPS * 32, RESIDENT) convolve(
+extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out) {
   extern __shared__ __align__(128) u32 weights[];
@@ -43,16 +42,18 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(WARPS * 32, RESIDENT) c
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barriers + i)));
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
-  meet_cluster();
+  __syncthreads();
   if (threadIdx.x == 0) {
     const u32 bytes = HALVES * STEP_WORDS * 4;
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
       u32 barrier = shared_address(barriers + i);
       asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
-      if (i % CLUSTER == (int)cluster_rank())
-        copy_to_all(
-            shared_address(weights + i * HALVES * STEP_WORDS), mine + (long long)i * HALVES * STEP_WORDS, bytes, barrier);
+      asm volatile(
+          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+              shared_address(weights + i * HALVES * STEP_WORDS)),
+          "l"(mine + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
+          : "memory");
     }
   }
 #else

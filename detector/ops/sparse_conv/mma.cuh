@@ -150,12 +150,6 @@ __device__ __forceinline__ void write(
 #endif
 }
 
-#if CLUSTER > 1 || __CUDA_ARCH__ >= 900
-#include "cluster.cuh"
-#else
-#define IN_CLUSTERS
-#endif
-
 #if __CUDA_ARCH__ >= 900
 __device__ __forceinline__ void wait_weights(u32 barrier) {
   asm volatile(

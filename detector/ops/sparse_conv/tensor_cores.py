@@ -14,7 +14,6 @@ from detector.ops.occupancy.tables import ORDERED
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
-CONV_RESIDENT = Path(__file__).with_name("conv_sm90_resident.cu")
 WEIGHT_GRADIENT = Path(__file__).with_name("weight_gradient.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
@@ -89,7 +88,6 @@ class Convolution:
     in_channels: int
     out_channels: int
     device: int
-    cluster: int
 
     def packed(
         self,
@@ -151,7 +149,6 @@ class Convolution:
         columns = self.out_channels // self.tile
         most = -(-capacity // self.tile_rows)
         grid = min(most, max(1, multiprocessors(self.device) * self.resident // columns))
-        grid = -(-grid // self.cluster) * self.cluster
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
             order, tiles, count, capacity, bias, residual, int(relu), out, device=self.device,
@@ -210,7 +207,7 @@ def best_convolution(
 def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
     """Whether convolutions of about so many output rows save more time by a table in order
     (`detector.ops.occupancy.tables`) than making it takes."""
-    least = 140_000 if in_channels < 64 else 40_000
+    least = 100_000 if in_channels < 64 else 40_000
     return offsets in ORDERED and in_channels >= 32 and rows >= least
 
 
@@ -223,7 +220,7 @@ def _is_hopper(device: int) -> bool:
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
     tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
-    dealt: bool = False, cluster: int = 1,
+    dealt: bool = False,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets;
     float32 is multiplied as TF32, by `conv.cu` alone.
@@ -250,25 +247,19 @@ def convolution(
         defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), TF32=int(wide))
         shared = weight_bytes + steps * BARRIER_BYTES
         packed_words += 2  # counters
-    elif source == CONV_RESIDENT:
-        defines |= dict(GROUPS_OF_WARPS=warps // 4)
-        shared = weight_bytes + steps * BARRIER_BYTES
-        packed_words += 2
     else:
         step_bytes = tile // 16 * max(1, min(in_channels, 64) // 16) * FRAGMENT_BYTES
         room = (shared_memory_limit(device) - 2048) // resident
         stages = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
         defines |= dict(GROUPS_OF_WARPS=warps // 4, STAGES=stages)
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
-    if source != CONV_SM90:
-        defines |= dict(CLUSTER=cluster)
-    exact = source in (CONV_SM90, CONV_RESIDENT)
+    exact = source == CONV_SM90
     return Convolution(
         convolve=Kernel(source, "convolve", "PPPiPPPPiPPiP", defines, shared, exact=exact),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * packed_words,
-        in_channels=in_channels, out_channels=out_channels, device=device, cluster=cluster,
+        in_channels=in_channels, out_channels=out_channels, device=device,
     )  # fmt: skip
 
 

@@ -206,10 +206,7 @@ extern "C" __global__ void pack(
     u32* packed) {
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) {  // counters, where the kernel has any
-    if (i < total + 2 * (COUT / TILE)) packed[i] = 0;
-    return;
-  }
+  if (i >= total) return;
   int word = i % FRAGMENT, rest = i / FRAGMENT;
   int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
   int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;

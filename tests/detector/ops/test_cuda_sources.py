@@ -18,7 +18,7 @@ from tests.oracles.cuda_on_cpu import KERNEL
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
 CONV = dict(
-    COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0, CLUSTER=1
+    COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0
 )
 FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
@@ -48,15 +48,12 @@ SOURCES = [
 
 
 HOPPER = dict(
-    COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0, CLUSTER=1
+    COUT=64, OFFSETS=27, GROUPS_OF_WARPS=3, RESIDENT=1, DEPTH=2, STAGES=9, BF16=0
 )
 SOURCES_SM90 = [
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=128, COUT=128, TILE=128)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=64, TILE=32, BF16=1)),
     ("ops/sparse_conv/conv_sm90.cu", dict(HOPPER, CIN=4, COUT=16, TILE=16, OFFSETS=125)),
-    ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=64, TILE=64)),
-    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=64, CLUSTER=2)),
-    ("ops/sparse_conv/conv_sm90_resident.cu", dict(HOPPER, CIN=16, TILE=32, BF16=1)),
 ]
 
 
