@@ -57,7 +57,7 @@ class GraphedDenseLoss:
             self.failed = True
             print(
                 f"cuda_graph: capturing failed ({str(error).strip().splitlines()[0]}), modules "
-                f"run one by one; cuda_graph=False says so from the start",
+                f"run one by one; cuda_graph=False spares the attempt",
                 flush=True,
             )
 
