@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIG = REPOSITORY / "configs" / "kitti" / "simulated_focal_centerpoint.py"
 FRAMES, VALIDATION_FRAMES, PICTURES = 240, 80, 3
+MIN_SCORE = 0.4
+"""Of boxes that are drawn."""
 
 
 def main() -> int:
@@ -148,9 +150,9 @@ def draw(
     written = []
     for sample, detections in zip(samples, found, strict=True):
         written.append(folder / f"{sample.frame_id}_above.png")
-        draw_bev(sample, config.classes, written[-1], detections, min_score=0.3)
+        draw_bev(sample, config.classes, written[-1], detections, min_score=MIN_SCORE)
     scenes = [
-        build_scene(sample, config.classes, detections, min_score=0.3)
+        build_scene(sample, config.classes, detections, min_score=MIN_SCORE)
         for sample, detections in zip(samples, found, strict=True)
     ]
     try:
