@@ -44,10 +44,10 @@ class Sample:
     """True boxes of the classes trained on."""
     labels: Int64[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Index of each box's class in the config's `classes`."""
-    labelled: Bool[np.ndarray, " K"] | None = None
-    """Of which of the config's classes every object in the frame has a box; None: of all."""
     cameras: tuple[Camera, ...] = ()
     """Pictures, where the adapter was asked to read them."""
+    labelled: Bool[np.ndarray, " K"] | None = None
+    """Of which of the config's classes every object in the frame has a box; None: of all."""
 
     def replace(self, **changes) -> Sample:
         """A copy with some fields changed."""

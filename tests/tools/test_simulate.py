@@ -50,7 +50,7 @@ def test_bad_options_end_with_status_2_and_a_sentence(tmp_path):
 def test_ctrl_c_ends_quietly_and_leaves_no_splits(tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "tools/simulate.py", "kitti", "--out", str(out), "--frames", "2",
+        [sys.executable, "tools/simulate.py", "kitti", "--out", str(out), "--frames", "60",
          "--val-frames", "1", "--sensor", "hdl32e", "--workers", "2"],
         cwd=REPOSITORY,
         env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
