@@ -57,6 +57,8 @@ def test_ctrl_c_ends_quietly_and_leaves_no_splits(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell's background jobs, and what they start, ignore it otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     patience = time.monotonic() + 90
     while not (out / "simulation.json").exists() and time.monotonic() < patience:
