@@ -57,7 +57,9 @@ struct Stream {
       ask(first + stride);
     }
     if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
-    return step = pop_step(left);
+    int popped;
+    pop_step(left, popped);
+    return step = popped;
   }
 };
 

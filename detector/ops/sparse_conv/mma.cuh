@@ -1,7 +1,6 @@
 // Sparse convolution by `mma`: the pieces of `conv.cu`, which describes them and the macros.
 
-#include "../device.cuh"
-#include "../half.cuh"
+#include "steps.cuh"
 
 #if TF32
 typedef float Out;
@@ -9,15 +8,8 @@ typedef float Out;
 typedef u16 Out;
 #endif
 #define MB (TILE / 16)                        // products that cover the output channels
-#define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
-#define HALVES (CIN / CHUNK)
-#define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
-#define KS (CHUNK < 16 ? 1 : CHUNK / 16)      // inner products a step
-#define GROUPS ((OFFSETS + PACK - 1) / PACK)
-#define STEPS (GROUPS * HALVES)
 #define FRAGMENT 128                          // u32 of one 16 x 16 piece of weights
 #define STEP_WORDS (MB * KS * FRAGMENT)
-#define MASK_WORDS ((OFFSETS + 31) / 32)
 
 __device__ __forceinline__ void mma(float (&d)[4], const uint4 a, u32 b0, u32 b1) {
 #if TF32
@@ -97,15 +89,7 @@ struct Walk {
   }
   __device__ __forceinline__ int next() {  // -1 after the last
     if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
-    step = -1;
-#pragma unroll
-    for (int i = 0; i < MASK_WORDS; i++)
-      if (left[i] && step < 0) {
-        int k = 32 * i + __ffs(left[i]) - 1;
-        step = k / PACK * HALVES;
-        if (PACK == 1) left[i] &= left[i] - 1;
-        else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
-      }
+    pop_step(left, step);
     return step;
   }
 };

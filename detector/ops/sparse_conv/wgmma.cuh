@@ -1,18 +1,10 @@
 // Sparse convolution by `wgmma`, the asynchronous product of Hopper's tensor cores: 64 rows at a time, the
 // weights read from shared memory by the tensor cores themselves. The pieces of `conv_sm90.cu`.
 
-#include "../device.cuh"
-#include "../half.cuh"
+#include "steps.cuh"
 
-#define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
-#define HALVES (CIN / CHUNK)
-#define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
-#define KS (CHUNK < 16 ? 1 : CHUNK / 16)      // products a step
-#define GROUPS ((OFFSETS + PACK - 1) / PACK)
-#define STEPS (GROUPS * HALVES)
 #define FRAGMENT (8 * TILE)                   // u32 of 16 x TILE weights
 #define STEP_WORDS (KS * FRAGMENT)
-#define MASK_WORDS ((OFFSETS + 31) / 32)
 #define NB (TILE / 8)
 
 // sum (64, TILE) += a (64, 16) * b (16, TILE)
@@ -96,19 +88,6 @@ __device__ __forceinline__ const char* own_bytes_of(const u16* features) {
 
 #define LAST (1 << 20)  // in a step: the last of its tile
 
-// The next offset of a mask, as the first step of its group; -1 where none is left.
-__device__ __forceinline__ int pop_step(u32 (&left)[MASK_WORDS]) {
-  int step = -1;
-#pragma unroll
-  for (int i = 0; i < MASK_WORDS; i++)
-    if (left[i] && step < 0) {
-      int k = 32 * i + __ffs(left[i]) - 1;
-      step = k / PACK * HALVES;
-      if (PACK == 1) left[i] &= left[i] - 1;
-      else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
-    }
-  return step;
-}
 __device__ __forceinline__ bool is_empty(const u32 (&left)[MASK_WORDS]) {
   u32 any = 0;
 #pragma unroll

@@ -1,0 +1,25 @@
+// How both kinds of sparse convolution on tensor cores divide their work into steps.
+
+#include "../device.cuh"
+#include "../half.cuh"
+
+#define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
+#define HALVES (CIN / CHUNK)
+#define PACK (CIN < 16 ? 16 / CIN : 1)        // offsets taken in one step
+#define KS (CHUNK < 16 ? 1 : CHUNK / 16)      // inner products a step
+#define GROUPS ((OFFSETS + PACK - 1) / PACK)
+#define STEPS (GROUPS * HALVES)
+#define MASK_WORDS ((OFFSETS + 31) / 32)
+
+// The next offset of a mask, as the first step of its group; `step` stays -1 where none is left.
+__device__ __forceinline__ void pop_step(u32 (&left)[MASK_WORDS], int& step) {
+  step = -1;
+#pragma unroll
+  for (int i = 0; i < MASK_WORDS; i++)
+    if (left[i] && step < 0) {
+      int k = 32 * i + __ffs(left[i]) - 1;
+      step = k / PACK * HALVES;
+      if (PACK == 1) left[i] &= left[i] - 1;
+      else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
+    }
+}
