@@ -180,16 +180,41 @@ __device__ __forceinline__ Eight eight_rows(
   return e;
 }
 
+// A strided convolution of NZ x NY x NX after these voxels, and the grid that it makes.
+struct Below {
+  u32* words;
+  u8* lines;
+  int Z, Y, X, W, sz, sy, sx, pz, py, px;
+};
+
+// Marks the cells below whose windows hold a voxel; most of them are marked already, for old ones.
+__device__ __forceinline__ void mark_seeing(const Below& l, int b, int z, int y, int x) {
+  Grid g{l.Z, l.Y, l.X, l.W};
+#pragma unroll
+  for (int k = 0; k < NZ * NY * NX; k++) {
+    const int z0 = z + l.pz - k / (NY * NX), y0 = y + l.py - k / NX % NY, x0 = x + l.px - k % NX;
+    if (z0 < 0 || z0 % l.sz || y0 < 0 || y0 % l.sy || x0 < 0 || x0 % l.sx) continue;
+    const int to_z = z0 / l.sz, to_y = y0 / l.sy, to_x = x0 / l.sx;
+    if (to_z >= l.Z || to_y >= l.Y || to_x >= l.X) continue;
+    const long long word = (long long)line_of(g, b, to_z, to_y) * l.W + (to_x >> 5);
+    const u32 bit = 1u << (to_x & 31);
+    if (!(l.words[word] & bit)) set_bits(l.words, l.lines, word, bit);
+  }
+}
+
 // Marks the neighbours that foreground voxels chose and that are not there yet in `added`, of the
-// same grid, and lists its words that hold any. A lane takes an offset.
+// same grid, and lists its words that hold any; below, marks the cells that see them. A lane takes
+// an offset.
 // added_totals: [voxels, words that hold any], 0 before.
 extern "C" __global__ void mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const u32* old, u32* added, u8* added_lines, int* listed, int listed_capacity, int* added_totals,
-    int Z, int Y, int X, int W) {
+    int Z, int Y, int X, int W, u32* below, u8* below_lines, int below_z, int below_y, int below_x, int below_w,
+    int sz, int sy, int sx, int pz, int py, int px) {
   int n = min(*count, capacity), lane = threadIdx.x & 31;
   Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
   Grid g{Z, Y, X, W};
+  const Below seeing{below, below_lines, below_z, below_y, below_x, below_w, sz, sy, sx, pz, py, px};
   for (u32 left = __ballot_sync(FULL, e.important); left; left &= left - 1) {
     int from = __ffs(left) - 1;
     int b = __shfl_sync(FULL, e.cell.x, from), z0 = __shfl_sync(FULL, e.cell.y, from);
@@ -205,7 +230,11 @@ extern "C" __global__ void mark_chosen(
           y < Y && x >= 0 && x < X) {
         word = (long long)line_of(g, b, z, y) * W + (x >> 5);
         u32 bit = 1u << (x & 31);
-        if (!((old[word] | added[word]) & bit)) first_of_word = !atomicOr(&added[word], bit);
+        if (!((old[word] | added[word]) & bit)) {
+          const u32 before = atomicOr(&added[word], bit);
+          first_of_word = !before;
+          if (!(before & bit)) mark_seeing(seeing, b, z, y, x);
+        }
       }
       u32 firsts = __ballot_sync(FULL, first_of_word);
       if (!firsts) continue;

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
+from detector.ops.occupancy.gpu import THREADS, blocks
 from detector.ops.occupancy.shapes import ONE
 from detector.ops.occupancy.tables import TABLE_THREADS, fill_table
 from detector.sparse.conv import SparseConv3d
@@ -33,7 +33,7 @@ KEYS = 256
 class PlannedFocal:
     """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
     `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` after these and the
-    gate. Of what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
+    gate. Of what was marked, scan the level below, and with the numbers `fill_below`.
 
     Args:
         block: a `FocalConv3d` with what follows it.
@@ -100,7 +100,7 @@ class PlannedFocal:
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
         self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
         self._mark_chosen = Kernel(
-            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii", defines
+            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii" + "PP" + "i" * 10, defines
         )
         self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
         self._fill_grown = Kernel(
@@ -135,8 +135,11 @@ class PlannedFocal:
 
     def keep(self) -> None:
         """What needs no choice: nothing is added yet, and what old voxels mark below."""
+        after = self.after
         self.added.bitmap.totals.zero_()
-        self.mark_below(self.here.bitmap)
+        self.below.bitmap.mark_windows(
+            self.here.bitmap, after.kernel_size, after.stride, after.padding, after.dilation
+        )
 
     def choose(self, features: Tensor) -> None:
         """The logits and, with top-k, where each frame's foreground ends."""
@@ -154,20 +157,14 @@ class PlannedFocal:
         )  # fmt: skip
 
     def mark(self) -> None:
-        """Marks the chosen neighbours."""
-        old, added = self.here.bitmap, self.added.bitmap
+        """Marks the chosen neighbours, and the cells below that see them."""
+        old, added, below = (level.bitmap for level in (self.here, self.added, self.below))
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
             added.words, added.lines, added.listed, len(added.listed), added.totals,
-            *added.dimensions, device=self._device,
+            *added.dimensions, below.words, below.lines, *below.dimensions, *self.after.stride,
+            *self.after.padding, device=self._device,
         )  # fmt: skip
-
-    def mark_below(self, bitmap: Bitmap) -> None:
-        """Marks the cells below that see a voxel of `here` or of `added`."""
-        after = self.after
-        self.below.bitmap.mark_windows(
-            bitmap, after.kernel_size, after.stride, after.padding, after.dilation
-        )
 
     def number(self) -> None:
         """Rows and coordinates of the added voxels."""

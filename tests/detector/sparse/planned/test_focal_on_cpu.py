@@ -102,10 +102,27 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     most = 30 * rows
     listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     more = torch.full((most, 4), -1, dtype=torch.int32)
+    below, true = grown.occupancy.downsample(size, stride, padding)
+    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
+    below_line = -(-below.spatial_shape[2] // 32)
+    # Old voxels have marked their part below before.
+    marked, _ = bitmap(
+        x.occupancy.downsample(size, stride, padding)[0].coordinates, below.spatial_shape
+    )
+    marked_lines = torch.zeros(blocks(len(marked), 32), dtype=torch.uint8)
+    marked_before = marked.clone()
     kernels.mark_chosen(
         blocks(capacity, 64), 256, *given, cuts, threshold, old, added, lines, listed, most,
-        totals, *SHAPE, line,
+        totals, *SHAPE, line, marked, marked_lines, *below.spatial_shape, below_line, *stride,
+        *padding,
     )  # fmt: skip
+    assert torch.equal(
+        torch.from_numpy(cells_of(marked, below.spatial_shape)), below.coordinates
+    )
+    for number in range(len(marked_lines)):
+        part = slice(32 * number, 32 * number + 32)
+        first = (marked_before[part] == 0) & (marked[part] != 0)
+        assert bool(marked_lines[number]) == bool(first.any())
     for number, words in enumerate(added.view(-1).split(32)):
         assert bool(lines[number]) == bool(words.any())
     kernels.number_added(
@@ -118,8 +135,6 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     union = sorted(map(tuple, [*coordinates.tolist(), *new.tolist()]))
     assert union == list(map(tuple, grown.coordinates.tolist()))
 
-    below, true = grown.occupancy.downsample(size, stride, padding)
-    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
     room = len(below) + 40
     sites = torch.full((room, 4), 3, dtype=torch.int32)
     site_words, site_rank = bitmap(below.coordinates, below.spatial_shape)
