@@ -9,6 +9,7 @@
 //   PITCH        numbers of a row of logits
 //   TOP_K        1: the foreground is what `cuts` say, 0: what exceeds the threshold
 //   BF16         1: bfloat16, 0: float16
+//   RUN          offsets of an entry of the level's table (`runs.cuh`)
 //   NZ, NY, NX   the kernel of the strided convolution that follows
 
 #include "../../ops/device.cuh"
@@ -289,7 +290,7 @@ extern "C" __global__ void __launch_bounds__(128) fill_grown(
     const int row = was.row(k, of_old), more = came.row(k, of_added);
     return more >= 0 ? more + base : row;
   };
-  write_column<NZ * NY * NX>(row_of, o, o < n, table, pitch, masks, mask_words);
+  write_column<NZ * NY * NX, 1>(row_of, o, o < n, table, pitch, masks, mask_words);
 }
 
 // Multiplies features, in place: with `by_neighbours`, a foreground voxel's by the mean of 1 and
@@ -310,7 +311,8 @@ extern "C" __global__ void __launch_bounds__(256) gate(
     int received = 0;
 #pragma unroll
     for (int i = 0; i < OFFSETS; i += 32) {
-      int k = i + lane, other = k >= OFFSETS || k == CENTRE ? -1 : table[(long long)k * pitch + row];
+      int k = i + lane, other = -1;
+      if (k < OFFSETS && k != CENTRE) other = Entry<RUN>::row(table[(long long)(k / RUN) * pitch + row], k % RUN);
       if (other < 0) continue;
       // It lies at offset k from here, so we lie at the opposite offset from it.
       const u16* its = logits + (long long)other * PITCH;

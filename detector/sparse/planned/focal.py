@@ -55,7 +55,7 @@ class PlannedFocal:
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
         self.after = after
         self.below_table = Table(
-            after.kernel_size, False, below.capacity, below.coordinates.device
+            after.kernel_size, False, below.capacity, below.coordinates.device, 1
         )
         self.below_table.form()
         self.branch = []
@@ -94,7 +94,7 @@ class PlannedFocal:
             self.cuts = torch.zeros(batch_size, 2, dtype=torch.int32, device=device)
         defines = dict(
             zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
-            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16),
+            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16), RUN=self.seen.run,
             **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
         )  # fmt: skip
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)

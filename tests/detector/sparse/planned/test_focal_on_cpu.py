@@ -11,7 +11,7 @@ from detector.ops.occupancy.shapes import convolved_shape
 from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
 from tests.oracles.cuda_on_cpu import CpuKernels
-from tests.oracles.sparse_scenes import random_coordinates
+from tests.oracles.sparse_scenes import entries_of, random_coordinates
 
 NAMES = ("list_keys", "find_cuts", "mark_chosen", "number_added", "fill_grown", "gate")
 SHAPE, BATCH = (5, 9, 70), 3
@@ -66,7 +66,7 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     size, stride, padding = KERNELS[kernel]
     defines = dict(
         zip(("KZ", "KY", "KX", "NZ", "NY", "NX"), (*kernel, *size), strict=True), PITCH=pitch,
-        TOP_K=int(top_k), BF16=0,
+        TOP_K=int(top_k), BF16=0, RUN=kernel[2],
     )  # fmt: skip
     kernels = CpuKernels("../sparse/planned/focal.cu", NAMES, tmp_path, defines)
     coordinates = random_coordinates(SHAPE, BATCH, 0.05, 1, (1,) if values == "equal" else ())
@@ -166,8 +166,8 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     chosen = foreground[:, None] & (mine[:, :-1].sigmoid() >= threshold)
     kernel_map = x.occupancy.neighbours(kernel)
     by_neighbours = _kernel_gate(mine[:, :-1].sigmoid(), chosen, foreground, kernel_map)
-    seen = torch.full((offsets, capacity), -1, dtype=torch.int32)
-    seen[:, :rows] = kernel_map.table
+    seen = torch.zeros(offsets // kernel[2], capacity, dtype=torch.int32)
+    seen[:, :rows] = entries_of(kernel_map.table, kernel[2])
     features = torch.randn(capacity, 16, generator=generator).half()
     for neighbours, own in ((1, 0), (0, 1), (1, 1)):
         gated = features.clone()
