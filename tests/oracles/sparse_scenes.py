@@ -27,7 +27,7 @@ def entries_of(table, run):
     """Of rows, -1 where there are none, as `runs.cuh` describes."""
     if run == 1:
         return table
-    runs = table.view(-1, run, table.shape[1])
+    runs = table.view(len(table) // run, run, table.shape[1])
     seen = runs >= 0
     first = runs.masked_fill(~seen, 1 << 30).amin(1)
     bits = (seen.int() << torch.arange(run, dtype=torch.int32)[:, None]).sum(1, dtype=torch.int32)

@@ -89,6 +89,30 @@ __device__ __forceinline__ void write_column(
   }
 }
 
+// The same where a warp's sites are the columns `o` that follow one another from anywhere in the tile `first` on, and
+// other warps have a part in its tiles: `masks` are 0 before.
+template <int Runs, int N, class EntryOf>
+__device__ __forceinline__ void add_to_column(
+    EntryOf entry_of, int o, bool alive, int first, int* table, int pitch, u32* masks, int mask_words) {
+  const int words = (Runs * N + 31) / 32;
+  u32 seen[words] = {};
+#pragma unroll
+  for (int i = 0; i < Runs; i++) {
+    const int entry = entry_of(i), word = i * N / 32, shift = i * N % 32;
+    const u32 bits = Entry<N>::seen(entry);
+    if (alive) table[(long long)i * pitch + o] = entry;
+    seen[word] |= bits << shift;
+    if (shift + N > 32) seen[word + 1] |= bits >> (32 - shift);
+  }
+#pragma unroll
+  for (int word = 0; word < words; word++)
+#pragma unroll
+    for (int tile = first; tile < first + 2; tile++) {
+      const u32 all = __reduce_or_sync(~0u, alive && o >> 5 == tile ? seen[word] : 0);
+      if ((threadIdx.x & 31) == 0 && all) atomicOr(&masks[tile * mask_words + word], all);
+    }
+}
+
 // A bitmap as `scan` left it, whose voxels are sites.
 struct Scanned {
   const u32* words;

@@ -18,7 +18,7 @@ from jaxtyping import Int32
 from torch import Tensor
 
 from detector.ops.cuda_runtime import THREADS, Kernel, blocks
-from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.shapes import ONE, Triple
 
 if TYPE_CHECKING:
     from detector.ops.occupancy.gpu import Bitmap
@@ -73,16 +73,16 @@ class ConvTable:
 
 
 def can_be_ordered(kernel_size: Triple, dilation: Triple) -> bool:
-    return math.prod(kernel_size) in ORDERED and _is_known(kernel_size, dilation)
+    return math.prod(kernel_size) in ORDERED and is_known(kernel_size, dilation)
 
 
 def run_of(kernel_size: Triple, dilation: Triple) -> int:
     """How many offsets an entry of a table can stand for."""
     along = kernel_size[2]
-    return along if dilation[2] == 1 and along <= 5 and _is_known(kernel_size, dilation) else 1
+    return along if dilation[2] == 1 and along <= 5 and is_known(kernel_size, dilation) else 1
 
 
-def _is_known(kernel_size: Triple, dilation: Triple) -> bool:
+def is_known(kernel_size: Triple, dilation: Triple = ONE) -> bool:
     """Whether there are kernels for just this size."""
     return math.prod(kernel_size) <= 125 and (kernel_size[2] - 1) * dilation[2] <= 32
 
@@ -119,7 +119,7 @@ def fill_table(
         most_rows,
     )  # fmt: skip
     threads, places = _places(into)
-    size = kernel_size if _is_known(kernel_size, dilation) else None
+    size = kernel_size if is_known(kernel_size, dilation) else None
     kernel = _filling(
         "fill_table", "PPiPP" + "i" * 17, size, threads == WINDOW, _run_of(into)
     )
@@ -136,7 +136,7 @@ def fill_scanned(
     most_rows: int = ALL_ROWS,
 ) -> None:  # fmt: skip
     """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates."""
-    if not _is_known(kernel_size, dilation):
+    if not is_known(kernel_size, dilation):
         sites.emit(coordinates)
         fill_table(
             bitmap, coordinates, sites.count, into, kernel_size, stride, padding, dilation,

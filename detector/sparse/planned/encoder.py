@@ -248,8 +248,8 @@ class PlannedEncoder:
         with torch.cuda.stream(tables):
             focal.number()
             numbered = tables.record_event()
-            focal.fill()
         with torch.cuda.stream(index):
+            focal.mark_below(focal.added.bitmap)
             focal.below.bitmap.scan()
             index.wait_event(numbered)
             focal.fill_below()

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import THREADS, blocks
+from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
 from detector.ops.occupancy.shapes import ONE
-from detector.ops.occupancy.tables import TABLE_THREADS, fill_table
+from detector.ops.occupancy.tables import TABLE_THREADS, is_known
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.levels import Level, Table, make_table
@@ -24,16 +24,18 @@ from detector.sparse.planned.network import Block, blocks_of
 
 SOURCE = Path(__file__).with_name("focal.cu")
 CUT_THREADS = 1024
-ROWS_OF_BLOCK = 8 * THREADS // 32
-"""Of kernels whose warps take 8 rows."""
+ROWS_OF_BLOCK = 32
+"""Of kernels that look for important voxels."""
+WORDS_OF_BLOCK = 8 * TABLE_THREADS // 32
+"""Of added voxels, 8 a warp."""
 KEYS = 256
 """Counted by the first of their two bytes."""
 
 
 class PlannedFocal:
     """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
-    `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` after these and the
-    gate. Of what was marked, scan the level below, and with the numbers `fill_below`.
+    `convolve_old`, on another `mark` and `number`; `convolve_added` after these and the gate.
+    Of what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
 
     Args:
         block: a `FocalConv3d` with what follows it.
@@ -50,6 +52,8 @@ class PlannedFocal:
         dtype: torch.dtype, *, columns: int, expected_rows: tuple[int, int],
     ):  # fmt: skip
         conv = block.conv
+        if not is_known(conv.kernel_size):
+            raise ValueError(f"a focal kernel of {conv.kernel_size} can't be planned")
         self.here, self.added, self.below, self.columns = here, added, below, columns
         self.kernel_size, self.threshold = conv.kernel_size, conv.threshold
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
@@ -73,14 +77,17 @@ class PlannedFocal:
         """(capacity, PITCH): of the last frame."""
         self.seen = here.submanifold(self.kernel_size)
         self.seen.form()
-        self.added_table = make_table(added, self.kernel_size)
+        added_table = Table(
+            self.kernel_size, False, added.capacity, added.coordinates.device, self.seen.run
+        )
+        self.added_table = added_table.form()
         self.old, self.new = (
             PlannedConvolution(
                 conv.weight.detach(), conv.bias, block.norm, sites, table, dtype,
                 columns=columns, relu=block.relu, expected_rows=rows,
             )
             for sites, table, rows in zip(
-                (here, added), (self.seen, self.added_table), expected_rows, strict=True
+                (here, added), (self.seen, added_table), expected_rows, strict=True
             )
         )  # fmt: skip
         self.rows = torch.cat([self.old.out, self.new.out])
@@ -100,9 +107,11 @@ class PlannedFocal:
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
         self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
         self._mark_chosen = Kernel(
-            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii" + "PP" + "i" * 10, defines
+            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii", defines
         )
-        self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
+        self._number_added = Kernel(
+            SOURCE, "number_added", "PPPiPPi" + "PPi" + "iiii" + "PiPi", defines
+        )
         self._fill_grown = Kernel(
             SOURCE, "fill_grown", "PPPiPPiiiPi" + "PPi" * 2 + "i" * 11 + "PiPi", defines
         )
@@ -135,11 +144,9 @@ class PlannedFocal:
 
     def keep(self) -> None:
         """What needs no choice: nothing is added yet, and what old voxels mark below."""
-        after = self.after
         self.added.bitmap.totals.zero_()
-        self.below.bitmap.mark_windows(
-            self.here.bitmap, after.kernel_size, after.stride, after.padding, after.dilation
-        )
+        self.added_table.masks.zero_()
+        self.mark_below(self.here.bitmap)
 
     def choose(self, features: Tensor) -> None:
         """The logits and, with top-k, where each frame's foreground ends."""
@@ -157,32 +164,31 @@ class PlannedFocal:
         )  # fmt: skip
 
     def mark(self) -> None:
-        """Marks the chosen neighbours, and the cells below that see them."""
-        old, added, below = (level.bitmap for level in (self.here, self.added, self.below))
+        """Marks the chosen neighbours."""
+        old, added = self.here.bitmap, self.added.bitmap
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
             added.words, added.lines, added.listed, len(added.listed), added.totals,
-            *added.dimensions, below.words, below.lines, *below.dimensions, *self.after.stride,
-            *self.after.padding, device=self._device,
+            *added.dimensions, device=self._device,
         )  # fmt: skip
+
+    def mark_below(self, bitmap: Bitmap) -> None:
+        """Marks the cells below that see a voxel of `here` or of `added`."""
+        after = self.after
+        self.below.bitmap.mark_windows(
+            bitmap, after.kernel_size, after.stride, after.padding, after.dilation
+        )
 
     def number(self) -> None:
-        """Rows and coordinates of the added voxels."""
-        added = self.added
+        """Rows and coordinates of the added voxels, and their table of old rows."""
+        here, added, table = self.here, self.added, self.added_table
         bitmap = added.bitmap
         self._number_added(
-            (blocks(len(bitmap.listed)),), THREADS, bitmap.words, bitmap.rank, bitmap.listed,
-            len(bitmap.listed), bitmap.totals, added.coordinates, added.capacity,
-            *bitmap.shape[:2], bitmap.line_words, device=self._device,
-        )  # fmt: skip
-
-    def fill(self) -> None:
-        """The added voxels' table of old rows."""
-        padding = tuple(size // 2 for size in self.kernel_size)
-        fill_table(
-            self.here.bitmap, self.added.coordinates, self.added.count,
-            self.added_table.forms.values(), self.kernel_size, ONE, padding, ONE,
-            self.here.capacity,
+            (blocks(len(bitmap.listed), WORDS_OF_BLOCK),), TABLE_THREADS, bitmap.words,
+            bitmap.rank, bitmap.listed, len(bitmap.listed), bitmap.totals, added.coordinates,
+            added.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
+            *bitmap.dimensions, table.table, table.table.stride(0), table.masks,
+            table.masks.shape[1], device=self._device,
         )  # fmt: skip
 
     def fill_below(self) -> None:

@@ -1,6 +1,7 @@
 """The kernels of a planned focal convolution, run on a CPU, against the module's own choice."""
 
 import ctypes
+import itertools
 import math
 
 import numpy as np
@@ -60,6 +61,22 @@ def cells_of(words, shape):
     return np.argwhere(bits[..., : shape[2]]).astype(np.int32)
 
 
+def check_table(entries, tiles, sites, cells, kernel):
+    """The entries of sites for what they see of cells, and the masks of 32."""
+    row_of = {tuple(cell): row for row, cell in enumerate(cells.tolist())}
+    apart = list(itertools.product(*(range(-(size // 2), size // 2 + 1) for size in kernel)))
+    rows = torch.tensor([
+        [row_of.get((b, z + dz, y + dy, x + dx), -1) for b, z, y, x in sites.tolist()]
+        for dz, dy, dx in apart
+    ], dtype=torch.int32)  # fmt: skip
+    assert torch.equal(entries[:, : len(sites)], entries_of(rows, kernel[2]))
+    assert (entries[:, len(sites) :] == -5).all()
+    for tile, part in enumerate(rows.split(32, 1)):
+        mask = sum(1 << k for k, seen in enumerate((part >= 0).any(1)) if seen)
+        found = sum((int(word) & 0xFFFFFFFF) << 32 * i for i, word in enumerate(tiles[tile]))
+        assert found == mask
+
+
 @pytest.mark.parametrize(("kernel", "top_k", "threshold", "values"), CASES)
 def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, values):
     offsets, pitch = math.prod(kernel), 32 if kernel == (3, 3, 3) else 128
@@ -102,39 +119,28 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     most = 30 * rows
     listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     more = torch.full((most, 4), -1, dtype=torch.int32)
-    below, true = grown.occupancy.downsample(size, stride, padding)
-    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
-    below_line = -(-below.spatial_shape[2] // 32)
-    # Old voxels have marked their part below before.
-    marked, _ = bitmap(
-        x.occupancy.downsample(size, stride, padding)[0].coordinates, below.spatial_shape
-    )
-    marked_lines = torch.zeros(blocks(len(marked), 32), dtype=torch.uint8)
-    marked_before = marked.clone()
     kernels.mark_chosen(
-        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, lines, listed, most,
-        totals, *SHAPE, line, marked, marked_lines, *below.spatial_shape, below_line, *stride,
-        *padding,
+        blocks(capacity, 32), 256, *given, cuts, threshold, old, added, lines, listed, most,
+        totals, *SHAPE, line,
     )  # fmt: skip
-    assert torch.equal(
-        torch.from_numpy(cells_of(marked, below.spatial_shape)), below.coordinates
-    )
-    for number in range(len(marked_lines)):
-        part = slice(32 * number, 32 * number + 32)
-        first = (marked_before[part] == 0) & (marked[part] != 0)
-        assert bool(marked_lines[number]) == bool(first.any())
     for number, words in enumerate(added.view(-1).split(32)):
         assert bool(lines[number]) == bool(words.any())
+    run, columns = kernel[2], blocks(most, 32) * 32
+    entries = torch.full((offsets // run, columns), -5, dtype=torch.int32)
+    tiles = torch.zeros(columns // 32, blocks(offsets, 32), dtype=torch.int32)
     kernels.number_added(
-        blocks(int(totals[1]), 256), 256, added, added_rank, listed, most, totals, more, most,
-        *SHAPE[:2], line,
+        blocks(int(totals[1]), 32), 128, added, added_rank, listed, most, totals, more, most, old,
+        old_rank, capacity, *SHAPE, line, entries, columns, tiles, tiles.shape[1],
     )  # fmt: skip
     new = cells_of(added, SHAPE)
     assert int(totals[0]) == len(new)
     assert sorted(map(tuple, more[: len(new)].tolist())) == list(map(tuple, new.tolist()))
+    check_table(entries, tiles, more[: len(new)], coordinates, kernel)
     union = sorted(map(tuple, [*coordinates.tolist(), *new.tolist()]))
     assert union == list(map(tuple, grown.coordinates.tolist()))
 
+    below, true = grown.occupancy.downsample(size, stride, padding)
+    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
     room = len(below) + 40
     sites = torch.full((room, 4), 3, dtype=torch.int32)
     site_words, site_rank = bitmap(below.coordinates, below.spatial_shape)
@@ -172,7 +178,7 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     for neighbours, own in ((1, 0), (0, 1), (1, 1)):
         gated = features.clone()
         kernels.gate(
-            blocks(capacity, 64), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
+            blocks(capacity, 32), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
             gated, 16,
         )  # fmt: skip
         factor = (by_neighbours if neighbours else 1) * (mine[:, -1].sigmoid() if own else 1)
