@@ -15,11 +15,10 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
-from detector.ops.occupancy.shapes import ONE
 from detector.ops.occupancy.tables import TABLE_THREADS, is_known
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
-from detector.sparse.planned.levels import Level, Table, make_table
+from detector.sparse.planned.levels import Level, Table
 from detector.sparse.planned.network import Block, blocks_of
 
 SOURCE = Path(__file__).with_name("focal.cu")
