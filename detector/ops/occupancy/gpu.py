@@ -18,13 +18,14 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import THREADS, Kernel, blocks
 from detector.ops.occupancy import lent
-from detector.ops.occupancy.shapes import Triple, shapes_along
+from detector.ops.occupancy.shapes import ONE, Triple, shapes_along
 from detector.ops.occupancy.tables import ConvTable, fill_table
 
 INDEX = Path(__file__).with_name("index.cu")
 SPAN, LINES_PER_SPAN = 1024, 32  # words and lines
 SPANS_PER_BLOCK = 4  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
+USUAL_WINDOWS = {(3, 3, 3), (2, 2, 2), (3, 1, 1)}
 
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
 _mark_neighbours = Kernel(INDEX, "mark_neighbours", "PPiPPP" + "i" * 7)
@@ -36,8 +37,12 @@ _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
 
 @functools.cache
 def _mark_windows(kernel_size: Triple, stride: Triple, dilation: Triple) -> Kernel:
-    names = [f"{kind}{axis}" for kind in "KSD" for axis in "ZYX"]
-    defines = dict(zip(names, (*kernel_size, *stride, *dilation), strict=True))
+    """Compiled for just these numbers if they are usual; for others compiling takes longer than it
+    saves."""
+    defines = {}
+    if kernel_size in USUAL_WINDOWS and max(stride) <= 2 and dilation == ONE:
+        names = [f"{kind}{axis}" for kind in "KSD" for axis in "ZYX"]
+        defines = dict(zip(names, (*kernel_size, *stride, *dilation), strict=True))
     return Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16, defines)
 
 
