@@ -53,7 +53,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_table(
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
     int* order) {
-  await_earlier();
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
   const int n = min(*count, capacity);
@@ -69,7 +68,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_scanned(
     const int* rank, int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
     int* order) {
-  await_earlier();
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int place = o < capacity ? tile_words[o >> 5] : 0;  // asked for beside the count
   const int n = min(totals[0], capacity);
@@ -86,7 +84,6 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int*, int, u32*, int*) {
-  await_earlier();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;

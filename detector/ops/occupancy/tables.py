@@ -125,7 +125,7 @@ def fill_table(
     )
     kernel(
         (blocks(len(sites), threads),), threads, sites, count, len(sites), *about, *places,
-        device=bitmap.device.index, overlap=bitmap.overlap,
+        device=bitmap.device.index,
     )  # fmt: skip
     _list_tiles(into, count)
 
@@ -151,7 +151,7 @@ def fill_scanned(
         kernel(
             (blocks(len(coordinates), threads),), threads, *sites.scanned, coordinates,
             len(coordinates), bitmap.words, bitmap.rank, *bitmap.dimensions, *stride, *padding,
-            *dilation, most_rows, *places, device=bitmap.device.index, overlap=bitmap.overlap,
+            *dilation, most_rows, *places, device=bitmap.device.index,
         )  # fmt: skip
         _list_tiles(into, sites.count)
 

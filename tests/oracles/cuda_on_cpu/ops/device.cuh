@@ -15,7 +15,6 @@ typedef unsigned long long u64;
 typedef unsigned short u16;
 typedef unsigned char u8;
 
-inline void await_earlier() {}
 
 struct Index { int x = 0, y = 0, z = 0; };
 inline thread_local Index threadIdx, blockIdx;
