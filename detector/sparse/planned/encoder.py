@@ -188,15 +188,16 @@ class PlannedEncoder:
         """Starts what needs the first level's index alone, once it is scanned. Before
         `from_rows`."""
         main = torch.cuda.current_stream()
-        self._index.wait_stream(main)
         self._tables.wait_stream(main)
+        with torch.cuda.stream(self._tables):
+            self.levels[0].fill_submanifold(first=True)
+        # What comes next would slow down this table, which the first convolution waits for.
+        self._index.wait_stream(self._tables)
         # For each level: when its voxels and the table of how they are reached are there, and
         # when the table of its neighbours is.
         self._reached: dict[int, torch.cuda.Event] = {}
         self._mapped: dict[int, torch.cuda.Event] = {}
         self._index_after(0, self._reached, self._mapped)
-        with torch.cuda.stream(self._tables):
-            self.levels[0].fill_submanifold(first=True)
 
     def from_rows(self) -> Tensor:
         """The same from `self.rows`."""

@@ -9,8 +9,8 @@ typedef unsigned short u16;
 #define CVT(d, f) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(d) : "f"(f))
 #endif
 
-// Features of voxels in any order to the rows of the index: 16-bit rows of `pitch`, zero past the
-// channels. Of a cell given twice, one row is kept.
+// Features of voxels in any order to the rows of the index: 16-bit rows of `pitch`, a multiple of 4,
+// zero past the channels. Of a cell given twice, one row is kept.
 extern "C" __global__ void place_rows(
     const int4* coordinates, const float* features, int channels, const int* count, int capacity, const u32* words,
     const int* rank, int Z, int Y, int W, int rows, u16* out, int pitch) {
@@ -21,10 +21,14 @@ extern "C" __global__ void place_rows(
   long long at = ((long long)(c.x * Z + c.y) * Y + c.z) * W + (c.w >> 5);
   int row = rank[at] + __popc(words[at] & ((1u << (c.w & 31)) - 1));
   if (row >= rows) return;
-  for (int k = 0; k < pitch; k++) {
-    u16 h = 0;
-    if (k < channels) CVT(h, features[(long long)i * channels + k]);
-    out[(long long)row * pitch + k] = h;
+  for (int k = 0; k < pitch; k += 4) {
+    float v[4];
+    u16 h[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) v[j] = k + j < channels ? features[(long long)i * channels + k + j] : 0.f;
+#pragma unroll
+    for (int j = 0; j < 4; j++) CVT(h[j], v[j]);
+    *(uint2*)(out + (long long)row * pitch + k) = make_uint2(h[0] | (u32)h[1] << 16, h[2] | (u32)h[3] << 16);
   }
 }
 
