@@ -164,6 +164,7 @@ class GraphedDetector:
         encoder, first = self.model.encoder, self.plan.levels[0]
         self.voxelizer.find()
         self.plan.begin()
+        self.voxelizer.place()
         self.voxelizer.average()
         described = encoder.describe(
             SimpleNamespace(
