@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS, blocks
-from detector.ops.occupancy.shapes import Triple, convolved_shape
+from detector.ops.occupancy.shapes import ONE, Triple, convolved_shape
 from detector.sparse.conv import SparseConv3d, SubMConv3d
 from detector.sparse.focal import FocalConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
@@ -138,11 +138,14 @@ class PlannedEncoder:
                 columns = made[-1].out_channels
             return made
         if isinstance(conv, FocalConv3d):
-            if following is None or not isinstance(following[0].conv, SparseConv3d):
-                raise ValueError("a planned focal stage needs a strided convolution after it")
+            after = following[0].conv if following else None
+            if not isinstance(after, SparseConv3d) or after.dilation != ONE:
+                raise ValueError(
+                    "a planned focal stage needs a strided convolution without dilation after it"
+                )
             levels = here, self.levels[number + 1], self.levels[number + 2]
             focal = PlannedFocal(
-                unit[0], following[0].conv, *levels, self.dtype, columns=columns,
+                unit[0], after, *levels, self.dtype, columns=columns,
                 expected_rows=tuple(int(EXPECTED * level.capacity) for level in levels[:2]),
             )  # fmt: skip
             self.steps.append(focal)
@@ -245,7 +248,6 @@ class PlannedEncoder:
         with torch.cuda.stream(tables):
             focal.number()
             numbered = tables.record_event()
-            focal.fill()
         with torch.cuda.stream(index):
             focal.mark_below(focal.added.bitmap)
             focal.below.bitmap.scan()

@@ -15,25 +15,26 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
-from detector.ops.occupancy.shapes import ONE
-from detector.ops.occupancy.tables import TABLE_THREADS, fill_table
+from detector.ops.occupancy.tables import TABLE_THREADS, is_known
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
-from detector.sparse.planned.levels import Level, Table, make_table
+from detector.sparse.planned.levels import Level, Table
 from detector.sparse.planned.network import Block, blocks_of
 
 SOURCE = Path(__file__).with_name("focal.cu")
 CUT_THREADS = 1024
-ROWS_OF_BLOCK = 8 * THREADS // 32
-"""Of kernels whose warps take 8 rows."""
+ROWS_OF_BLOCK = 32
+"""Of kernels that look for important voxels."""
+WORDS_OF_BLOCK = 8 * TABLE_THREADS // 32
+"""Of added voxels, 8 a warp."""
 KEYS = 256
 """Counted by the first of their two bytes."""
 
 
 class PlannedFocal:
     """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
-    `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` after these and the
-    gate. Of what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
+    `convolve_old`, on another `mark` and `number`; `convolve_added` after these and the gate.
+    Of what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
 
     Args:
         block: a `FocalConv3d` with what follows it.
@@ -50,12 +51,14 @@ class PlannedFocal:
         dtype: torch.dtype, *, columns: int, expected_rows: tuple[int, int],
     ):  # fmt: skip
         conv = block.conv
+        if not is_known(conv.kernel_size):
+            raise ValueError(f"a focal kernel of {conv.kernel_size} can't be planned")
         self.here, self.added, self.below, self.columns = here, added, below, columns
         self.kernel_size, self.threshold = conv.kernel_size, conv.threshold
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
         self.after = after
         self.below_table = Table(
-            after.kernel_size, False, below.capacity, below.coordinates.device
+            after.kernel_size, False, below.capacity, below.coordinates.device, 1
         )
         self.below_table.form()
         self.branch = []
@@ -73,14 +76,17 @@ class PlannedFocal:
         """(capacity, PITCH): of the last frame."""
         self.seen = here.submanifold(self.kernel_size)
         self.seen.form()
-        self.added_table = make_table(added, self.kernel_size)
+        added_table = Table(
+            self.kernel_size, False, added.capacity, added.coordinates.device, self.seen.run
+        )
+        self.added_table = added_table.form()
         self.old, self.new = (
             PlannedConvolution(
                 conv.weight.detach(), conv.bias, block.norm, sites, table, dtype,
                 columns=columns, relu=block.relu, expected_rows=rows,
             )
             for sites, table, rows in zip(
-                (here, added), (self.seen, self.added_table), expected_rows, strict=True
+                (here, added), (self.seen, added_table), expected_rows, strict=True
             )
         )  # fmt: skip
         self.rows = torch.cat([self.old.out, self.new.out])
@@ -94,7 +100,7 @@ class PlannedFocal:
             self.cuts = torch.zeros(batch_size, 2, dtype=torch.int32, device=device)
         defines = dict(
             zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
-            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16),
+            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16), RUN=self.seen.run,
             **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
         )  # fmt: skip
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
@@ -102,7 +108,9 @@ class PlannedFocal:
         self._mark_chosen = Kernel(
             SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii", defines
         )
-        self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
+        self._number_added = Kernel(
+            SOURCE, "number_added", "PPPiPPi" + "PPi" + "iiii" + "PiPi", defines
+        )
         self._fill_grown = Kernel(
             SOURCE, "fill_grown", "PPPiPPiiiPi" + "PPi" * 2 + "i" * 11 + "PiPi", defines
         )
@@ -136,6 +144,7 @@ class PlannedFocal:
     def keep(self) -> None:
         """What needs no choice: nothing is added yet, and what old voxels mark below."""
         self.added.bitmap.totals.zero_()
+        self.added_table.masks.zero_()
         self.mark_below(self.here.bitmap)
 
     def choose(self, features: Tensor) -> None:
@@ -170,22 +179,15 @@ class PlannedFocal:
         )
 
     def number(self) -> None:
-        """Rows and coordinates of the added voxels."""
-        added = self.added
+        """Rows and coordinates of the added voxels, and their table of old rows."""
+        here, added, table = self.here, self.added, self.added_table
         bitmap = added.bitmap
         self._number_added(
-            (blocks(len(bitmap.listed)),), THREADS, bitmap.words, bitmap.rank, bitmap.listed,
-            len(bitmap.listed), bitmap.totals, added.coordinates, added.capacity,
-            *bitmap.shape[:2], bitmap.line_words, device=self._device,
-        )  # fmt: skip
-
-    def fill(self) -> None:
-        """The added voxels' table of old rows."""
-        padding = tuple(size // 2 for size in self.kernel_size)
-        fill_table(
-            self.here.bitmap, self.added.coordinates, self.added.count,
-            self.added_table.forms.values(), self.kernel_size, ONE, padding, ONE,
-            self.here.capacity,
+            (blocks(len(bitmap.listed), WORDS_OF_BLOCK),), TABLE_THREADS, bitmap.words,
+            bitmap.rank, bitmap.listed, len(bitmap.listed), bitmap.totals, added.coordinates,
+            added.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
+            *bitmap.dimensions, table.table, table.table.stride(0), table.masks,
+            table.masks.shape[1], device=self._device,
         )  # fmt: skip
 
     def fill_below(self) -> None:

@@ -1,6 +1,7 @@
 """The kernels of a planned focal convolution, run on a CPU, against the module's own choice."""
 
 import ctypes
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from detector.ops.occupancy.shapes import convolved_shape
 from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
 from tests.oracles.cuda_on_cpu import CpuKernels
-from tests.oracles.sparse_scenes import random_coordinates
+from tests.oracles.sparse_scenes import entries_of, random_coordinates
 
 NAMES = ("list_keys", "find_cuts", "mark_chosen", "number_added", "fill_grown", "gate")
 SHAPE, BATCH = (5, 9, 70), 3
@@ -60,13 +61,29 @@ def cells_of(words, shape):
     return np.argwhere(bits[..., : shape[2]]).astype(np.int32)
 
 
+def check_table(entries, tiles, sites, cells, kernel):
+    """The entries of sites for what they see of cells, and the masks of 32."""
+    row_of = {tuple(cell): row for row, cell in enumerate(cells.tolist())}
+    apart = list(itertools.product(*(range(-(size // 2), size // 2 + 1) for size in kernel)))
+    rows = torch.tensor([
+        [row_of.get((b, z + dz, y + dy, x + dx), -1) for b, z, y, x in sites.tolist()]
+        for dz, dy, dx in apart
+    ], dtype=torch.int32)  # fmt: skip
+    assert torch.equal(entries[:, : len(sites)], entries_of(rows, kernel[2]))
+    assert (entries[:, len(sites) :] == -5).all()
+    for tile, part in enumerate(rows.split(32, 1)):
+        mask = sum(1 << k for k, seen in enumerate((part >= 0).any(1)) if seen)
+        found = sum((int(word) & 0xFFFFFFFF) << 32 * i for i, word in enumerate(tiles[tile]))
+        assert found == mask
+
+
 @pytest.mark.parametrize(("kernel", "top_k", "threshold", "values"), CASES)
 def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, values):
     offsets, pitch = math.prod(kernel), 32 if kernel == (3, 3, 3) else 128
     size, stride, padding = KERNELS[kernel]
     defines = dict(
         zip(("KZ", "KY", "KX", "NZ", "NY", "NX"), (*kernel, *size), strict=True), PITCH=pitch,
-        TOP_K=int(top_k), BF16=0,
+        TOP_K=int(top_k), BF16=0, RUN=kernel[2],
     )  # fmt: skip
     kernels = CpuKernels("../sparse/planned/focal.cu", NAMES, tmp_path, defines)
     coordinates = random_coordinates(SHAPE, BATCH, 0.05, 1, (1,) if values == "equal" else ())
@@ -103,18 +120,22 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     more = torch.full((most, 4), -1, dtype=torch.int32)
     kernels.mark_chosen(
-        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, lines, listed, most,
+        blocks(capacity, 32), 256, *given, cuts, threshold, old, added, lines, listed, most,
         totals, *SHAPE, line,
     )  # fmt: skip
     for number, words in enumerate(added.view(-1).split(32)):
         assert bool(lines[number]) == bool(words.any())
+    run, columns = kernel[2], blocks(most, 32) * 32
+    entries = torch.full((offsets // run, columns), -5, dtype=torch.int32)
+    tiles = torch.zeros(columns // 32, blocks(offsets, 32), dtype=torch.int32)
     kernels.number_added(
-        blocks(int(totals[1]), 256), 256, added, added_rank, listed, most, totals, more, most,
-        *SHAPE[:2], line,
+        blocks(int(totals[1]), 32), 128, added, added_rank, listed, most, totals, more, most, old,
+        old_rank, capacity, *SHAPE, line, entries, columns, tiles, tiles.shape[1],
     )  # fmt: skip
     new = cells_of(added, SHAPE)
     assert int(totals[0]) == len(new)
     assert sorted(map(tuple, more[: len(new)].tolist())) == list(map(tuple, new.tolist()))
+    check_table(entries, tiles, more[: len(new)], coordinates, kernel)
     union = sorted(map(tuple, [*coordinates.tolist(), *new.tolist()]))
     assert union == list(map(tuple, grown.coordinates.tolist()))
 
@@ -151,13 +172,13 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     chosen = foreground[:, None] & (mine[:, :-1].sigmoid() >= threshold)
     kernel_map = x.occupancy.neighbours(kernel)
     by_neighbours = _kernel_gate(mine[:, :-1].sigmoid(), chosen, foreground, kernel_map)
-    seen = torch.full((offsets, capacity), -1, dtype=torch.int32)
-    seen[:, :rows] = kernel_map.table
+    seen = torch.zeros(offsets // kernel[2], capacity, dtype=torch.int32)
+    seen[:, :rows] = entries_of(kernel_map.table, kernel[2])
     features = torch.randn(capacity, 16, generator=generator).half()
     for neighbours, own in ((1, 0), (0, 1), (1, 1)):
         gated = features.clone()
         kernels.gate(
-            blocks(capacity, 64), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
+            blocks(capacity, 32), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
             gated, 16,
         )  # fmt: skip
         factor = (by_neighbours if neighbours else 1) * (mine[:, -1].sigmoid() if own else 1)
