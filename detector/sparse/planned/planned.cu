@@ -9,6 +9,18 @@ typedef unsigned short u16;
 #define CVT(d, f) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(d) : "f"(f))
 #endif
 
+// A batch's voxels, and how many they are, to where a graph reads them; both as words of 4 bytes.
+extern "C" __global__ void take_voxels(
+    const u32* coordinates, const u32* features, int voxels, int channels, u32* to_coordinates, u32* to_features,
+    int* count) {
+  const int first = blockIdx.x * blockDim.x + threadIdx.x, stride = gridDim.x * blockDim.x;
+  if (first == 0) *count = voxels;
+#pragma unroll 4
+  for (int i = first; i < 4 * voxels; i += stride) to_coordinates[i] = coordinates[i];
+#pragma unroll 4
+  for (int i = first; i < channels * voxels; i += stride) to_features[i] = features[i];
+}
+
 // Features of voxels in any order to the rows of the index: 16-bit rows of `pitch`, zero past the
 // channels. Of a cell given twice, one row is kept.
 extern "C" __global__ void place_rows(

@@ -79,6 +79,8 @@ def test_too_many_voxels_are_reported_and_the_next_frame_is_right():
         plan.check_capacity()
     with pytest.raises(OverflowError, match="voxels came in, the plan has room for 6016"):
         graphed(*frame(0.1, 0, 1))
+    with pytest.raises(ValueError, match=r"features are .* the graph takes \(N, 4\) and \(N, 4\)"):
+        graphed(*frame(0.001, 1, 1, columns=5))
     coordinates, features = frame(0.001, 1, 1)
     rows = graphed(coordinates, features)
     true = eager(encoder, coordinates, features, 1)
