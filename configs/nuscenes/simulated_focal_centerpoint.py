@@ -2,7 +2,6 @@
 from ten sweeps. Without focal stages: `--cfg-options "model.backbone.focal_stages=()"`."""
 
 from mmengine.config import read_base
-from torch.optim import AdamW
 
 from datasets.nuscenes.categories import LARGE_AND_SMALL
 from detector.models.backbones import SparseEncoder
@@ -10,6 +9,7 @@ from detector.models.bev import SecondBEV
 from detector.models.detectors import CenterPoint
 from detector.models.encoders import OffsetVoxelEncoder
 from detector.models.heads import CenterHead
+from detector.training.muon import Muon
 
 with read_base():
     from .._base_.simulated_nuscenes import *
@@ -19,7 +19,8 @@ model = dict(
     type=CenterPoint,
     point_channels=5,
     norm_momentum=0.03,
-    encoder=dict(factory=OffsetVoxelEncoder),
+    # intensity, age_s: velocities show in small differences of age.
+    encoder=dict(factory=OffsetVoxelEncoder, column_scales=(1, 4)),
     backbone=dict(
         factory=SparseEncoder,
         channels=(16, 32, 32),
@@ -31,18 +32,22 @@ model = dict(
     ),
     bev=dict(
         factory=SecondBEV,
-        channels=(64,),
-        layers=(4,),
-        strides=(1,),
-        upsample_channels=(64,),
-        upsample_strides=(1,),
+        # The second block sees lorries and buses from end to end.
+        channels=(64, 96),
+        layers=(2, 3),
+        strides=(1, 2),
+        upsample_channels=(64, 64),
+        upsample_strides=(1, 2),
     ),
     head=dict(
         factory=CenterHead,
         tasks=LARGE_AND_SMALL,
         shared_channels=64,
-        hidden_channels=16,
+        hidden_channels=32,
         with_velocity=True,
+        box_weight=1.0,
+        velocity_weight=0.5,
+        corner_weight=0.5,
         neighbours=1,
         candidates=200,
         score_threshold=0.05,
@@ -54,6 +59,6 @@ epochs = 12
 batch_size = 2
 precision = "auto"
 workers = 0
-optimizer = dict(factory=AdamW, lr=0.004, weight_decay=0.01)
+optimizer.update(factory=Muon, lr=0.004)
 schedule.update(warmup=0.2)
 evaluate_every = 0
