@@ -93,7 +93,9 @@ class OffsetVoxelEncoder(MeanVoxelEncoder):
     ):  # fmt: skip
         super().__init__(grid, point_channels, **options)
         self.out_channels = point_channels + 3
-        self.flagged_columns = list(flagged_columns)
+        self.has_flag = bool(flagged_columns)
+        flagged = torch.tensor([column in flagged_columns for column in range(point_channels)])
+        self.register_buffer("flagged", flagged, persistent=False)
         scales = column_factors(column_scales, point_channels - 3)
         self.register_buffer("column_scales", scales, persistent=False)
 
@@ -106,10 +108,9 @@ class OffsetVoxelEncoder(MeanVoxelEncoder):
         height = (mean[:, 2] - low[2]) / (high[2] - low[2])
         distance = mean[:, :2].norm(dim=1) / max(map(abs, low[:2] + high[:2]))
         count = voxels.point_counts.to(mean.dtype).log1p() / 4
-        if self.flagged_columns:
+        if self.has_flag:
             share = mean[:, -1:].clamp(min=1e-6)
-            mean = mean.clone()
-            mean[:, self.flagged_columns] = mean[:, self.flagged_columns] / share
+            mean = torch.where(self.flagged, mean / share, mean)
         others = mean[:, 3:] * self.column_scales
         return torch.cat([torch.stack([*inside, height, distance, count], 1), others], 1)
 
@@ -123,5 +124,7 @@ def column_factors(scales: Sequence[float] | None, columns: int) -> Float[Tensor
     if scales is None:
         return torch.ones(columns)
     if len(scales) != columns:
-        raise ValueError(f"column_scales {tuple(scales)} needs a number for each of {columns} columns")
+        raise ValueError(
+            f"column_scales {tuple(scales)} needs a number for each of {columns} columns"
+        )
     return torch.tensor(scales, dtype=torch.float32)
