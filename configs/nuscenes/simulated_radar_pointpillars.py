@@ -16,7 +16,7 @@ with read_base():
 
 grid.update(point_cloud_range=(-50, -50, -2, 50, 50, 4), voxel_size=(0.5, 0.5, 6))
 train_transforms[-1].update(point_cloud_range=grid["point_cloud_range"])
-# Boxes without a target in all six sweeps can't be learnt; those without one in the newest alone can.
+# What none of six sweeps has a target of cannot be learnt; what only the newest lacks can.
 train_transforms.append(dict(type=VisibleBoxes, min_points=1))
 train_dataset.update(sensors=("radar",))
 val_dataset.update(sensors=("radar",))
