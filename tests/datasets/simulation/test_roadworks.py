@@ -120,7 +120,6 @@ def test_every_kind_has_attributes_that_nuscenes_knows(worlds):
     assert seen["motorcycle"] == {"cycle.without_rider"}
     assert seen["bus"] == {"vehicle.moving", "vehicle.stopped"}
     assert seen["trailer"] == {"vehicle.moving", "vehicle.parked"}
-    assert seen["bus"] == {"vehicle.moving", "vehicle.parked"}
     assert seen["trailer"] == {"vehicle.moving", "vehicle.parked"}
     assert seen["motorcyclist"] == {"cycle.with_rider"}
     assert set().union(*seen.values()) <= set(ATTRIBUTES)
