@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import THREADS, Kernel, blocks
-from detector.sparse.planned.encoder import SOURCE, PlannedEncoder
+from detector.sparse.planned.encoder import SOURCE, PlannedEncoder, numbers_of
 
 MOST_BLOCKS = 1056
 
@@ -28,7 +28,7 @@ class GraphedEncoder:
         self.features = torch.zeros(capacity, columns, device=plan.device)
         self.count = torch.zeros(1, dtype=torch.int32, device=plan.device)
         # Three copies by torch would take longer to start than a small batch to copy.
-        self._take = Kernel(SOURCE, "take_voxels", "PPiiPPP", dict(BF16=0))
+        self._take = Kernel(SOURCE, "take_voxels", "PPiiPPP", numbers_of(plan.dtype))
         self.graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(plan.device)
         stream.wait_stream(torch.cuda.current_stream())

@@ -3,9 +3,15 @@
 typedef unsigned int u32;
 typedef unsigned short u16;
 
-#if BF16
+// A plan's numbers: 16-bit floats (BF16 says which), or float32 where FLOAT32 is 1.
+#if FLOAT32
+typedef float number;
+#define CVT(d, f) d = f
+#elif BF16
+typedef u16 number;
 #define CVT(d, f) asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(d) : "f"(f))
 #else
+typedef u16 number;
 #define CVT(d, f) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(d) : "f"(f))
 #endif
 
@@ -21,11 +27,11 @@ extern "C" __global__ void take_voxels(
   for (int i = first; i < channels * voxels; i += stride) to_features[i] = features[i];
 }
 
-// Features of voxels in any order to the rows of the index: 16-bit rows of `pitch`, zero past the
+// Features of voxels in any order to the rows of the index: rows of `pitch` numbers, zero past the
 // channels. Of a cell given twice, one row is kept.
 extern "C" __global__ void place_rows(
     const int4* coordinates, const float* features, int channels, const int* count, int capacity, const u32* words,
-    const int* rank, int Z, int Y, int W, int rows, u16* out, int pitch) {
+    const int* rank, int Z, int Y, int W, int rows, number* out, int pitch) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*count, capacity)) return;
   int4 c = coordinates[i];
@@ -34,7 +40,7 @@ extern "C" __global__ void place_rows(
   int row = rank[at] + __popc(words[at] & ((1u << (c.w & 31)) - 1));
   if (row >= rows) return;
   for (int k = 0; k < pitch; k++) {
-    u16 h = 0;
+    number h = 0;
     if (k < channels) CVT(h, features[(long long)i * channels + k]);
     out[(long long)row * pitch + k] = h;
   }
@@ -43,8 +49,8 @@ extern "C" __global__ void place_rows(
 // Rows (frame, z, y, x) of `channels`, `pitch` apart, to a dense map (B, Y, X, channels, Z), which
 // holds zeros.
 extern "C" __global__ void to_map(
-    const int4* coordinates, const u16* features, int channels, int pitch, const int* count, int capacity, int Z, int Y, int X,
-    u16* map) {
+    const int4* coordinates, const number* features, int channels, int pitch, const int* count, int capacity, int Z, int Y,
+    int X, number* map) {
   int n = min(*count, capacity);
   for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (long long)n * channels;
        i += (long long)gridDim.x * blockDim.x) {
