@@ -16,7 +16,7 @@ schedule = dict(type=OneCycle, warmup=0.4, start=0.1, momentum=(0.95, 0.85))
 frozen = ()
 clip_norm = 10.0
 fused_backbone = True
-cuda_graph = False
+cuda_graph = True
 sync_norm = False
 skip_bad_frames = False
 ema = 0.0

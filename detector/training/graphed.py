@@ -13,8 +13,9 @@ from torch.autograd.function import once_differentiable
 
 from detector.models.targets import TrueBoxes
 
-BOXES_STEP = 64
-"""Room for boxes grows by so many."""
+BOXES_PER_FRAME = 64
+"""Room for boxes at first; it doubles where that is too few. How many a batch has doesn't count, so
+that a run that goes on from a checkpoint sums over as many rows as one that never stopped."""
 WARM_UPS = 3
 
 
@@ -50,9 +51,11 @@ class GraphedDenseLoss:
     def _capture(self, bev: Tensor, true: TrueBoxes) -> None:
         if self.failed:
             return
-        room = -(-3 * len(true.boxes) // (2 * BOXES_STEP)) * BOXES_STEP
+        room = BOXES_PER_FRAME * true.batch_size
+        while room < len(true.boxes):
+            room *= 2
         try:
-            self.graphs = _Graphs(self.detector, self.dtype, bev, true, max(room, BOXES_STEP))
+            self.graphs = _Graphs(self.detector, self.dtype, bev, true, room)
         except RuntimeError as error:
             self.failed = True
             print(

@@ -20,7 +20,8 @@ class PlannedConvolution:
         columns: of the rows that come in, which may be wider than the weight's channels.
 
     Raises:
-        ValueError: more than 128 channels, for which there are no such kernels.
+        ValueError: more than 128 channels, or float32 that is not to be TF32, for which there are
+            no such kernels.
     """
 
     def __init__(
@@ -30,10 +31,11 @@ class PlannedConvolution:
         offsets = weight.shape[:3].numel()
         device = weight.get_device()
         source, target = weight.shape[3:]
-        if not tensor_cores.fits(dtype, source, target, offsets, device):
+        if not tensor_cores.convolves(dtype, source, target, offsets, device):
             raise ValueError(
-                f"a planned convolution takes {dtype} and up to 128 channels, got {source} to "
-                f"{target}; run the network without a plan"
+                f"a planned convolution takes 16-bit floats or, where torch multiplies it as TF32, "
+                f"float32, and up to 128 channels, got {dtype}, {source} to {target}; run the "
+                f"network without a plan"
             )
         self.channels = target
         self.in_channels = tensor_cores.padded_channels(

@@ -35,6 +35,11 @@ EXPECTED = 0.6
 Layer = PlannedConvolution | PlannedFocal
 
 
+def numbers_of(dtype: torch.dtype) -> dict[str, int]:
+    """Macros of `planned.cu` for numbers of this type."""
+    return dict(BF16=int(dtype == torch.bfloat16), FLOAT32=int(dtype == torch.float32))
+
+
 class PlannedEncoder:
     """Runs an encoder from voxels in any order; nothing waits.
 
@@ -45,7 +50,8 @@ class PlannedEncoder:
         encoder: in evaluation mode, on a GPU.
         spatial_shape: cells (Z, Y, X) of the grid that comes in.
         capacity: voxels of a batch there is room for.
-        dtype: of features, float16 or bfloat16.
+        dtype: of features, float16 or bfloat16; float32, multiplied as TF32, where torch is set
+            to that and there are no focal stages.
         room: voxels of each level there is room for, as shares of `capacity`; None takes usual
             ones.
 
@@ -103,7 +109,7 @@ class PlannedEncoder:
         # Indices go first where both could run: convolutions wait for them.
         self._index = torch.cuda.Stream(self.device, priority=-1)
         self._tables = torch.cuda.Stream(self.device, priority=-1)
-        defines = dict(BF16=int(dtype == torch.bfloat16))
+        defines = numbers_of(dtype)
         self._place_rows = Kernel(SOURCE, "place_rows", "PPiPiPPiiiiPi", defines)
         self._remember = Kernel(SOURCE, "remember", "PPi", defines)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
 from detector.ops.occupancy.tables import TABLE_THREADS, is_known
+from detector.ops.sparse_conv.tensor_cores import HALVES
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.levels import Level, Table
@@ -53,6 +54,8 @@ class PlannedFocal:
         conv = block.conv
         if not is_known(conv.kernel_size):
             raise ValueError(f"a focal kernel of {conv.kernel_size} can't be planned")
+        if dtype not in HALVES:
+            raise ValueError(f"focal stages are planned in 16-bit floats, not in {dtype}")
         self.here, self.added, self.below, self.columns = here, added, below, columns
         self.kernel_size, self.threshold = conv.kernel_size, conv.threshold
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel

@@ -183,3 +183,15 @@ def test_where_graphs_cannot_be_captured_the_modules_run_and_a_line_says_so(monk
     assert loss(torch.zeros(1), true) == loss(torch.zeros(1), true) == {"box": 3}
     said = capsys.readouterr().out
     assert said.count("capturing failed (out of memory), modules") == 1
+
+
+@pytest.mark.parametrize(("boxes", "room"), [(0, 128), (1, 128), (128, 128), (129, 256)])
+def test_room_for_boxes_does_not_depend_on_how_many_the_first_batch_has(boxes, room, monkeypatch):
+    """Or sums would differ in their last bits after a run was stopped and resumed."""
+    made = Mock()
+    monkeypatch.setattr(graphed, "_Graphs", made)
+    loss = graphed.GraphedDenseLoss(SimpleNamespace(head=nn.Identity()), None)
+    nothing = torch.zeros(0, 7)
+    labels = torch.zeros(boxes, dtype=torch.int64)
+    loss(torch.zeros(1), TrueBoxes.of([torch.zeros(boxes, 7), nothing], [labels, labels[:0]]))
+    assert made.call_args.args[-1] == room
