@@ -89,8 +89,8 @@ __device__ __forceinline__ void write_column(
   }
 }
 
-// The same where a warp's sites are the columns `o` that follow one another from anywhere in the tile `first` on, and
-// other warps have a part in its tiles: `masks` are 0 before.
+// The same where a warp's sites are the columns `o` that follow one another from anywhere in the tile `first` on:
+// adds to the masks, for others have a part in its tiles.
 template <int Runs, int N, class EntryOf>
 __device__ __forceinline__ void add_to_column(
     EntryOf entry_of, int o, bool alive, int first, int* table, int pitch, u32* masks, int mask_words) {

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detector.ops.sparse_conv import tensor_cores
-from detector.sparse.planned.levels import Level, Table
+from detector.sparse.planned.levels import Level, Rows, Table
 
 
 class PlannedConvolution:
@@ -25,7 +25,7 @@ class PlannedConvolution:
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None, sites: Level,
+        self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None, sites: Level | Rows,
         table: Table, dtype: torch.dtype, *, columns: int, relu: bool, expected_rows: int,
     ):  # fmt: skip
         offsets = weight.shape[:3].numel()

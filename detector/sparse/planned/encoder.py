@@ -69,7 +69,7 @@ class PlannedEncoder:
         self.device = next(encoder.parameters()).device
         units = list(encoder_units(encoder))
         shapes, names, shares = [spatial_shape], [f"level 0 {spatial_shape}"], [ROOM[0]]
-        stage, grown = 0, 1.0
+        stage, grown, grow = 0, 1.0, []
         for conv in (unit[0].conv for unit in units):
             if isinstance(conv, SparseConv3d):
                 stage += 1
@@ -81,6 +81,7 @@ class PlannedEncoder:
                 names.append(f"level {stage} {shapes[-1]}")
                 shares.append(ROOM[min(stage, len(ROOM) - 1)] * grown)
             elif isinstance(conv, FocalConv3d):
+                grow.append(len(shapes) - 1)
                 shapes.append(shapes[-1])
                 names.append(f"the focal stage of level {stage} {shapes[-1]}")
                 shares.append(shares[-1] * ADDED)
@@ -92,6 +93,8 @@ class PlannedEncoder:
             for share, shape in zip(shares, shapes, strict=True)
         ]
         self.levels = Levels(shapes, capacities, batch_size, self.device, names)
+        for number in grow:
+            self.levels[number].added = self.levels[number + 1].capacity
         self.steps: list[Step | PlannedFocal] = []
         """What makes each level but the first; a focal stage makes two."""
         self.layers: list[tuple[int, list[Layer]]] = []
@@ -256,8 +259,8 @@ class PlannedEncoder:
             focal.number()
             numbered = tables.record_event()
         with torch.cuda.stream(index):
-            focal.mark_below(focal.added.bitmap)
             focal.below.bitmap.scan()
+            scanned = index.record_event()
             index.wait_event(numbered)
             focal.fill_below()
             reached[level + 1] = index.record_event()
@@ -265,12 +268,11 @@ class PlannedEncoder:
             mapped[level + 1] = index.record_event()
         self._index_after(level + 1, reached, mapped)
         focal.gate(x)
-        tables.wait_stream(main)
-        with torch.cuda.stream(tables):
-            grown = focal.convolve_added(x)
-        focal.convolve_old(x)
-        main.wait_stream(tables)
-        return grown
+        main.wait_event(numbered)
+        # A convolution's blocks take whole multiprocessors until it ends: what the next level's
+        # index still needs goes first.
+        main.wait_event(scanned)
+        return focal.convolve(x)
 
     def _finish(self, main: torch.cuda.Stream, placed: torch.cuda.Event) -> None:
         """Remembers the counts and clears all bits once nothing reads them."""

@@ -197,16 +197,25 @@ __device__ __forceinline__ void list_important(
 }
 
 // Marks the neighbours that foreground voxels chose and that are not there yet in `added`, of the
-// same grid, and lists its words that hold any. A warp takes a voxel, a lane an offset.
-// added_totals: [voxels, words that hold any], 0 before.
+// same grid, and lists its words that hold any; marks the cells below whose windows hold one of
+// them. A warp takes a voxel, a lane an offset.
+//
+//   added_totals   [voxels, words that hold any], 0 before
+//   grown_count    becomes the number of rows
+//   masks          of the rows' table, `mask_count` words; those of tiles beyond the rows become 0
 extern "C" __global__ void __launch_bounds__(256) mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const u32* old, u32* added, u8* added_lines, int* listed, int listed_capacity, int* added_totals,
-    int Z, int Y, int X, int W) {
+    int Z, int Y, int X, int W, u32* below, u8* below_lines, int below_z, int below_y, int below_x, int below_w,
+    int sz, int sy, int sx, int pz, int py, int px, int* grown_count, u32* masks, int mask_words, int mask_count) {
   __shared__ Important list;
-  __shared__ int words[ROWS * OFFSETS], found, place;
+  __shared__ int words[ROWS * OFFSETS], found, place, fresh;
+  __shared__ u16 cells[ROWS * OFFSETS];  // that are new, of which voxel and offset
   const int n = min(*count, capacity), lane = threadIdx.x & 31;
-  if (threadIdx.x == 0) found = 0;
+  const int tid = blockIdx.x * blockDim.x + threadIdx.x;
+  if (tid == 0) *grown_count = n;
+  for (int i = (n + 31) / 32 * mask_words + tid; i < mask_count; i += gridDim.x * blockDim.x) masks[i] = 0;
+  if (threadIdx.x == 0) found = fresh = 0;
   list_important(list, logits, coordinates, n, cuts, threshold);
   if (list.count == 0) return;
   const Grid g{Z, Y, X, W};
@@ -219,13 +228,32 @@ extern "C" __global__ void __launch_bounds__(256) mark_chosen(
       if (k == CENTRE || z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
       const long long word = (long long)line_of(g, c.x, z, y) * W + (x >> 5);
       const u32 bit = 1u << (x & 31), there = old[word];  // asked for beside the logit
-      if (sigmoid(logit_of(its, k)) >= threshold && !(there & bit) && !atomicOr(&added[word], bit))
-        words[atomicAdd(&found, 1)] = (int)word;
+      if (!(sigmoid(logit_of(its, k)) >= threshold) || there & bit) continue;
+      const u32 before = atomicOr(&added[word], bit);
+      if (before & bit) continue;
+      cells[atomicAdd(&fresh, 1)] = (u16)(i * OFFSETS + k);
+      if (!before) words[atomicAdd(&found, 1)] = (int)word;
     }
   }
   __syncthreads();
-  if (found == 0) return;
-  if (threadIdx.x == 0) place = atomicAdd(&added_totals[1], found);
+  if (fresh == 0) return;
+  if (threadIdx.x == 0 && found) place = atomicAdd(&added_totals[1], found);
+  const Grid h{below_z, below_y, below_x, below_w};
+  for (int i = threadIdx.x; i < fresh * NZ * NY; i += blockDim.x) {
+    const int item = cells[i / (NZ * NY)], part = i % (NZ * NY), k = item % OFFSETS;
+    const int4 c = list.cell[item / OFFSETS];
+    const int z = c.y + k / (KY * KX) - KZ / 2 + pz - part / NY, y = c.z + k / KX % KY - KY / 2 + py - part % NY;
+    if (z < 0 || z % sz || z / sz >= below_z || y < 0 || y % sy || y / sy >= below_y) continue;
+    const long long line = (long long)line_of(h, c.x, z / sz, y / sy) * below_w;
+#pragma unroll
+    for (int d = 0; d < NX; d++) {
+      const int x = c.w + k % KX - KX / 2 + px - d, to = x / sx;
+      if (x < 0 || x % sx || to >= below_x) continue;
+      const u32 bit = 1u << (to & 31);
+      // Most are marked already, by what was there before.
+      if (!(below[line + (to >> 5)] & bit)) set_bits(below, below_lines, line + (to >> 5), bit);
+    }
+  }
   __syncthreads();
   for (int i = threadIdx.x; i < found; i += blockDim.x) {
     added_lines[words[i] / LINE] = 1;
@@ -235,13 +263,15 @@ extern "C" __global__ void __launch_bounds__(256) mark_chosen(
 
 #define WORDS_OF_WARP 8
 
-// Numbers the added voxels, lists their cells and fills their table of old rows, `masks` 0 before.
-// A warp takes some words, and words come in any order, which no sum over a voxel's neighbours
-// depends on.
+// Numbers the added voxels, whose rows follow the old ones', lists their cells and fills their
+// columns of the old ones' table. A warp takes some words, and words come in any order, which no
+// sum over a voxel's neighbours depends on.
+//   old_count     voxels before
+//   most_rows     that there is room for, old and added
 extern "C" __global__ void __launch_bounds__(128) number_added(
     const u32* added, int* rank, const int* listed, int listed_capacity, int* added_totals, int4* coordinates,
-    int capacity, const u32* old, const int* old_rank, int most_old, int Z, int Y, int X, int W, int* table, int pitch,
-    u32* masks, int mask_words) {
+    int capacity, const u32* old, const int* old_rank, const int* old_count, int most_old, int Z, int Y, int X, int W,
+    int* grown_count, int most_rows, int* table, int pitch, u32* masks, int mask_words) {
   const int lane = threadIdx.x & 31, words = added_totals[1];
   const int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * WORDS_OF_WARP;
   // Words that were not listed hold a voxel each at least: enough to be over the capacity.
@@ -259,9 +289,13 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
   const int all = __shfl_sync(FULL, before, WORDS_OF_WARP - 1);
   before -= __popc(bits);
   int base = 0;
-  if (lane == 0) base = atomicAdd(&added_totals[0], all);
+  if (lane == 0) {
+    base = atomicAdd(grown_count, all);
+    atomicAdd(&added_totals[0], all);
+  }
   base = __shfl_sync(FULL, base, 0);
   if (own) rank[word] = base + before;
+  const int first_row = min(*old_count, most_old);
   const Lookup of_old{old, old_rank, Z, Y, X, W, 1, 1, 1, KZ / 2, KY / 2, KX / 2, 1, 1, 1, most_old};
   for (int start = 0; start < all; start += 32) {
     const int i = start + lane, row = base + i;
@@ -274,11 +308,11 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
     }
     const int its_word = __shfl_sync(FULL, word, from), its_before = __shfl_sync(FULL, before, from);
     const u32 its_bits = __shfl_sync(FULL, bits, from);
-    const bool alive = i < all && row < capacity;
+    const bool alive = i < all && row < most_rows;
     const int line = its_word / W, plane = line / Y, frame = plane / Z;
     const int4 c = make_int4(
         frame, plane - frame * Z, line - plane * Y, (its_word - line * W) * 32 + place_of_bit(its_bits, i - its_before));
-    if (alive) coordinates[row] = c;
+    if (alive && row - first_row < capacity) coordinates[row - first_row] = c;
     Sight<KZ, KY, KX> sight;
     sight.look(c, alive, of_old);
 #if RUN > 1
@@ -290,13 +324,12 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
   }
 }
 
-// The table of the strided convolution: as `fill_scanned` of tables.cu, but of old voxels, rows
-// from 0, and of added ones, rows from `base`. NX is at most 32.
+// The table of the strided convolution: as `fill_scanned` of tables.cu, but of old voxels and of
+// added ones. NX is at most 32.
 extern "C" __global__ void __launch_bounds__(128) fill_grown(
     const u32* site_words, const int* site_rank, const int* listed, int listed_capacity, const int* tile_words,
     const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* old,
-    const int* old_rank, int most_old, const u32* added, const int* added_rank, int most_added, int base, int Z, int Y,
-    int X, int W, int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
+    const int* old_rank, int most_old, const u32* added, const int* added_rank, int most_rows, int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int place = o < capacity ? tile_words[o >> 5] : 0;
   const int n = min(totals[0], capacity);
@@ -305,14 +338,14 @@ extern "C" __global__ void __launch_bounds__(128) fill_grown(
   const int4 c = scanned_cell(scanned, o, n, place);
   if (o < n) coordinates[o] = c;
   const Lookup of_old{old, old_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_old};
-  const Lookup of_added{added, added_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_added};
+  const Lookup of_added{added, added_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_rows};
   Sight<NZ, NY, NX> was;
   Sight<NZ, NY, NX, false> came;
   was.look(c, o < n, of_old);
   came.look(c, o < n, of_added);
   auto row_of = [&](int k) {
     const int row = was.row(k, of_old), more = came.row(k, of_added);
-    return more >= 0 ? more + base : row;
+    return more >= 0 ? more : row;
   };
   write_column<NZ * NY * NX, 1>(row_of, o, o < n, table, pitch, masks, mask_words);
 }

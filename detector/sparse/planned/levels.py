@@ -47,6 +47,15 @@ class Table:
 
 
 @dataclass
+class Rows:
+    """How many rows a convolution makes."""
+
+    count: Tensor
+    """(1,) int32 on the GPU."""
+    capacity: int
+
+
+@dataclass
 class Level:
     """One grid: its index, its voxels' coordinates and how many there are."""
 
@@ -58,6 +67,8 @@ class Level:
     """For messages."""
     tables: dict[Triple, Table] = field(default_factory=dict)
     """Submanifold maps by kernel size."""
+    added: int = 0
+    """Columns that submanifold tables have for a focal stage's new voxels."""
 
     @property
     def capacity(self) -> int:
@@ -71,7 +82,7 @@ class Level:
     def submanifold(self, kernel_size: Triple) -> Table:
         """Room for the map; `fill_submanifold` fills it."""
         if kernel_size not in self.tables:
-            self.tables[kernel_size] = make_table(self, kernel_size)
+            self.tables[kernel_size] = make_table(self, kernel_size, ONE, self.added)
         return self.tables[kernel_size]
 
     def fill_submanifold(self, *, first: bool = False) -> None:
@@ -87,11 +98,13 @@ class Level:
                 fill_table(self.bitmap, self.coordinates, self.count, *about)
 
 
-def make_table(level: Level, kernel_size: Triple, dilation: Triple = ONE) -> Table:
-    """Room for a map whose output rows are a level's."""
+def make_table(
+    level: Level, kernel_size: Triple, dilation: Triple = ONE, more: int = 0
+) -> Table:
+    """Room for a map whose output rows are a level's and so many more."""
     orderable = can_be_ordered(kernel_size, dilation)
     run = run_of(kernel_size, dilation)
-    return Table(kernel_size, orderable, level.capacity, level.coordinates.device, run)
+    return Table(kernel_size, orderable, level.capacity + more, level.coordinates.device, run)
 
 
 class Levels:

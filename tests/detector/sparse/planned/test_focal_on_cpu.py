@@ -71,10 +71,18 @@ def check_table(entries, tiles, sites, cells, kernel):
     ], dtype=torch.int32)  # fmt: skip
     assert torch.equal(entries[:, : len(sites)], entries_of(rows, kernel[2]))
     assert (entries[:, len(sites) :] == -5).all()
-    for tile, part in enumerate(rows.split(32, 1)):
-        mask = sum(1 << k for k, seen in enumerate((part >= 0).any(1)) if seen)
-        found = sum((int(word) & 0xFFFFFFFF) << 32 * i for i, word in enumerate(tiles[tile]))
-        assert found == mask
+    masks = masks_of(rows >= 0)
+    assert torch.equal(tiles[: len(masks)], masks)
+
+
+def masks_of(seen):
+    """Which offsets each 32 columns see anything through, in words of 32."""
+    masks = torch.zeros(blocks(seen.shape[1], 32), blocks(len(seen), 32), dtype=torch.int32)
+    for tile, part in enumerate(seen.split(32, 1)):
+        for offset in torch.nonzero(part.any(1))[:, 0].tolist():
+            bit = 1 << offset % 32
+            masks[tile, offset // 32] |= bit - (bit >> 31 << 32)
+    return masks
 
 
 @pytest.mark.parametrize(("kernel", "top_k", "threshold", "values"), CASES)
@@ -119,28 +127,53 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     most = 30 * rows
     listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     more = torch.full((most, 4), -1, dtype=torch.int32)
+    below, true = grown.occupancy.downsample(size, stride, padding)
+    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
+    below_line = -(-below.spatial_shape[2] // 32)
+    # Old voxels have marked their part below before, and have their part of the table.
+    marked_before, _ = bitmap(
+        x.occupancy.downsample(size, stride, padding)[0].coordinates, below.spatial_shape
+    )
+    marked = marked_before.clone()
+    marked_lines = torch.zeros(blocks(len(marked), 32), dtype=torch.uint8)
+    run, columns = kernel[2], blocks(rows + most, 32) * 32
+    entries = torch.full((offsets // run, columns), -5, dtype=torch.int32)
+    kernel_map = x.occupancy.neighbours(kernel)
+    entries[:, :rows] = entries_of(kernel_map.table, run)
+    tiles = torch.full((columns // 32, blocks(offsets, 32)), -1, dtype=torch.int32)
+    old_tiles = blocks(rows, 32)
+    tiles[:old_tiles] = masks_of(kernel_map.table >= 0)[:old_tiles]
+    grown_count = torch.full((1,), -3, dtype=torch.int32)
     kernels.mark_chosen(
         blocks(capacity, 32), 256, *given, cuts, threshold, old, added, lines, listed, most,
-        totals, *SHAPE, line,
+        totals, *SHAPE, line, marked, marked_lines, *below.spatial_shape, below_line, *stride,
+        *padding, grown_count, tiles, tiles.shape[1], tiles.numel(),
     )  # fmt: skip
+    assert int(grown_count) == rows
+    assert not tiles[old_tiles:].any()
+    assert torch.equal(
+        torch.from_numpy(cells_of(marked, below.spatial_shape)), below.coordinates
+    )
+    for number in range(len(marked_lines)):
+        part = slice(32 * number, 32 * number + 32)
+        first = (marked_before[part] == 0) & (marked[part] != 0)
+        assert bool(marked_lines[number]) == bool(first.any())
     for number, words in enumerate(added.view(-1).split(32)):
         assert bool(lines[number]) == bool(words.any())
-    run, columns = kernel[2], blocks(most, 32) * 32
-    entries = torch.full((offsets // run, columns), -5, dtype=torch.int32)
-    tiles = torch.zeros(columns // 32, blocks(offsets, 32), dtype=torch.int32)
     kernels.number_added(
         blocks(int(totals[1]), 32), 128, added, added_rank, listed, most, totals, more, most, old,
-        old_rank, capacity, *SHAPE, line, entries, columns, tiles, tiles.shape[1],
+        old_rank, count, capacity, *SHAPE, line, grown_count, rows + most, entries, columns,
+        tiles, tiles.shape[1],
     )  # fmt: skip
     new = cells_of(added, SHAPE)
     assert int(totals[0]) == len(new)
     assert sorted(map(tuple, more[: len(new)].tolist())) == list(map(tuple, new.tolist()))
-    check_table(entries, tiles, more[: len(new)], coordinates, kernel)
+    assert int(grown_count) == rows + len(new)
+    sites = torch.cat([coordinates, more[: len(new)]])
+    check_table(entries, tiles, sites, coordinates, kernel)
     union = sorted(map(tuple, [*coordinates.tolist(), *new.tolist()]))
     assert union == list(map(tuple, grown.coordinates.tolist()))
 
-    below, true = grown.occupancy.downsample(size, stride, padding)
-    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
     room = len(below) + 40
     sites = torch.full((room, 4), 3, dtype=torch.int32)
     site_words, site_rank = bitmap(below.coordinates, below.spatial_shape)
@@ -154,14 +187,14 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
         blocks(room, 128), 128, site_words, site_rank, held, len(held),
         torch.nn.functional.pad(tile_words, (0, 3)), torch.tensor([len(below), len(held)]).int(),
         *below.spatial_shape[:2], -(-below.spatial_shape[2] // 32), sites, room, old, old_rank,
-        capacity, added, added_rank, most, capacity, *SHAPE, line, *stride, *padding, table,
+        capacity, added, added_rank, rows + most, *SHAPE, line, *stride, *padding, table,
         columns, masks, 1,
     )  # fmt: skip
     assert torch.equal(sites[: len(below)], below.coordinates)
     assert (sites[len(below) :] == 3).all()
     found, there = table[:, : len(below)], true.table >= 0
     assert torch.equal(found >= 0, there)
-    place = torch.cat([cells, more])
+    place = torch.cat([coordinates, more])
     assert torch.equal(
         place[found[there].long()], grown.coordinates[true.table[there].long()]
     )
@@ -170,7 +203,6 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
 
     foreground = layer._foreground(mine[:, -1], x.occupancy)
     chosen = foreground[:, None] & (mine[:, :-1].sigmoid() >= threshold)
-    kernel_map = x.occupancy.neighbours(kernel)
     by_neighbours = _kernel_gate(mine[:, :-1].sigmoid(), chosen, foreground, kernel_map)
     seen = torch.zeros(offsets // kernel[2], capacity, dtype=torch.int32)
     seen[:, :rows] = entries_of(kernel_map.table, kernel[2])
