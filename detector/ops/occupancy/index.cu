@@ -145,8 +145,7 @@ extern "C" __global__ void mark_neighbours(
 
 #define SCAN_WARPS 8
 #define SCAN_SPANS 4  // of a block
-#define HELD (SCAN_SPANS * 32 / SCAN_WARPS)  // lines of a warp
-#define AT_ONCE 8     // of them, whose rows are counted together
+#define HELD (SCAN_SPANS * 32 / SCAN_WARPS)  // lines of a warp, a multiple of 4
 #define LOOK 4        // blocks that a thread looks at in one turn
 #define PARTIAL (1ull << 62)
 #define TOTAL (2ull << 62)
@@ -208,14 +207,24 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
-  const int first = span * SPAN + line * 32 + lane;
   const bool holds = span < spans && lane < HELD && lines[span * (SPAN / LINE) + line + lane];
   const u32 held_lines = __ballot_sync(~0u, holds);
-  u32 held[HELD], sum = 0;
+  // Four lines at a time, four words a lane.
+  const int first = span * SPAN + line * LINE + lane * 4;
+  uint4 held[HELD / 4];
+  u32 own_sum[HELD / 4], sum = 0;
 #pragma unroll
-  for (int j = 0; j < HELD; j++) held[j] = held_lines >> j & 1 ? words[first + j * 32] : 0;
+  for (int i = 0; i < HELD / 4; i++) {
+    const bool any = held_lines >> (4 * i + lane / 8) & 1;
+    held[i] = any ? *(const uint4*)(words + first + i * 4 * LINE) : uint4{0, 0, 0, 0};
+  }
 #pragma unroll
-  for (int j = 0; j < HELD; j++) sum += __popc(held[j]) | (held[j] != 0) << SPLIT;
+  for (int i = 0; i < HELD / 4; i++) {
+    const uint4 w = held[i];
+    own_sum[i] = (__popc(w.x) + __popc(w.y) + __popc(w.z) + __popc(w.w)) |
+                 ((w.x != 0) + (w.y != 0) + (w.z != 0) + (w.w != 0)) << SPLIT;
+    sum += own_sum[i];
+  }
   sum = __reduce_add_sync(~0u, sum);
   if (lane == 0) sums[warp] = (sum & ((1u << SPLIT) - 1)) | (u64)(sum >> SPLIT) << NONZERO;
   __syncthreads();
@@ -228,6 +237,16 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
   const bool last = block == gridDim.x - 1;
   if (tid == 0) store_relaxed(&state[block], (block ? PARTIAL : TOTAL) | own);
   if (own == 0 && !last) return;
+  u32 up_to[HELD / 4];  // sums over the lanes up to this one, while the others' are on their way
+#pragma unroll
+  for (int i = 0; i < HELD / 4; i++) up_to[i] = own_sum[i];
+#pragma unroll
+  for (int o = 1; o < 32; o <<= 1)
+#pragma unroll
+    for (int i = 0; i < HELD / 4; i++) {
+      const u32 t = __shfl_up_sync(~0u, up_to[i], o);
+      if (lane >= o) up_to[i] += t;
+    }
   const u64 before = sum_before(state, block);
   if (tid == 0 && block) store_relaxed(&state[block], TOTAL | (before + own));
   if (tid == 0 && last) {
@@ -238,34 +257,28 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
   ahead += before;
   int place = (int)(ahead >> NONZERO), total = (int)(ahead & 0x7fffffff);
 #pragma unroll
-  for (int start = 0; start < HELD; start += AT_ONCE) {
-    if (!(held_lines >> start & ((1u << AT_ONCE) - 1))) continue;
-    int row[AT_ONCE];
+  for (int i = 0; i < HELD / 4; i++) {
+    const u32 all = __shfl_sync(~0u, up_to[i], 31), ahead_of = up_to[i] - own_sum[i];
+    const int at = first + i * 4 * LINE;
+    const u32 word[4] = {held[i].x, held[i].y, held[i].z, held[i].w};
+    int row = total + (int)(ahead_of & ((1u << SPLIT) - 1)), own_place = place + (int)(ahead_of >> SPLIT);
+    if (own_sum[i]) {
+      int rows[4];
 #pragma unroll
-    for (int j = 0; j < AT_ONCE; j++) row[j] = __popc(held[start + j]);
-#pragma unroll
-    for (int o = 1; o < 32; o <<= 1)
-#pragma unroll
-      for (int j = 0; j < AT_ONCE; j++) {
-        const int t = __shfl_up_sync(~0u, row[j], o);
-        if (lane >= o) row[j] += t;
+      for (int w = 0; w < 4; w++) {
+        rows[w] = row;
+        const int bits = __popc(word[w]), tile = (row + 31) >> 5;  // the first that begins in this word, if any does
+        if (word[w]) {
+          if (own_place < listed_capacity) listed[own_place] = at + w;
+          if (tile * 32 < row + bits && tile < tiles) tile_words[tile] = own_place;
+          own_place++;
+        }
+        row += bits;
       }
-#pragma unroll
-    for (int j = 0; j < AT_ONCE; j++) {
-      const u32 word = held[start + j];
-      const int of_line = __shfl_sync(~0u, row[j], 31), at = first + (start + j) * LINE;
-      row[j] += total - __popc(word);
-      total += of_line;
-      const u32 present = __ballot_sync(~0u, word != 0);
-      if (word) {
-        const int own_place = place + __popc(present & ((1u << lane) - 1));
-        rank[at] = row[j];
-        if (own_place < listed_capacity) listed[own_place] = at;
-        const int tile = (row[j] + 31) >> 5;  // the first that begins in this word, if any does
-        if (tile * 32 < row[j] + __popc(word) && tile < tiles) tile_words[tile] = own_place;
-      }
-      place += __popc(present);
+      *(int4*)(rank + at) = make_int4(rows[0], rows[1], rows[2], rows[3]);
     }
+    total += (int)(all & ((1u << SPLIT) - 1));
+    place += (int)(all >> SPLIT);
   }
 }
 
