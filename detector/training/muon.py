@@ -48,40 +48,62 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                hidden = parameter.ndim > 1 and min(sides(parameter)) >= FEWEST
-                update = self._muon if hidden else self._adamw
-                update(parameter, self.state[parameter], group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            hidden = [p for p in parameters if p.ndim > 1 and min(sides(p)) >= FEWEST]
+            self._muon(hidden, group)
+            chosen = set(hidden)
+            self._adamw([p for p in parameters if p not in chosen], group)
 
-    @staticmethod
-    def _muon(parameter: Tensor, state: dict, group: dict) -> None:
+    def _muon(self, parameters: list[Tensor], group: dict) -> None:
+        if not parameters:
+            return
         momentum, rate = group["betas"][0], group["lr"] * group["matrix_rate"]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        ahead = parameter.grad.lerp(state["momentum"], momentum)
-        matrix = ahead.flatten(0, -2) if ahead.ndim == SPARSE else ahead.flatten(1)
-        rows, columns = sides(parameter)
-        update = orthogonal(matrix).view(parameter.shape).to(parameter.dtype)
-        parameter.mul_(1 - rate * group["weight_decay"])
-        parameter.sub_(update, alpha=rate * max(1, rows / columns) ** 0.5)
+        (momenta,) = self._kept(parameters, "momentum")
+        gradients = [p.grad for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, momentum)
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        # Matrices of one shape are made orthogonal together: a GPU's host is busy with launches.
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for parameter, gradient in zip(parameters, ahead, strict=True):
+            sparse = gradient.ndim == SPARSE
+            matrix = gradient.flatten(0, -2) if sparse else gradient.flatten(1)
+            alike.setdefault(matrix.shape, []).append((parameter, matrix))
+        for members in alike.values():
+            rows, columns = sides(members[0][0])
+            scale = rate * max(1, rows / columns) ** 0.5
+            updates = orthogonal(torch.stack([matrix for _, matrix in members]))
+            for (parameter, _), update in zip(members, updates, strict=True):
+                parameter.sub_(update.view(parameter.shape).to(parameter.dtype), alpha=scale)
 
-    @staticmethod
-    def _adamw(parameter: Tensor, state: dict, group: dict) -> None:
+    def _adamw(self, parameters: list[Tensor], group: dict) -> None:
+        if not parameters:
+            return
         first, second = group["betas"]
-        if not state:
-            state["step"] = 0
-            state["mean"] = torch.zeros_like(parameter)
-            state["mean_square"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        state["mean"].lerp_(parameter.grad, 1 - first)
-        state["mean_square"].lerp_(parameter.grad.square(), 1 - second)
-        mean = state["mean"] / (1 - first ** state["step"])
-        spread = (state["mean_square"] / (1 - second ** state["step"])).sqrt()
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.addcdiv_(mean, spread + group["eps"], value=-group["lr"])
+        means, mean_squares = self._kept(parameters, "mean", "mean_square")
+        gradients = [p.grad for p in parameters]
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_lerp_(mean_squares, torch._foreach_mul(gradients, gradients), 1 - second)
+        steps = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            state["step"] = state.get("step", 0) + 1
+            steps.append(state["step"])
+        spreads = torch._foreach_div(mean_squares, [1 - second**n for n in steps])
+        torch._foreach_sqrt_(spreads)
+        torch._foreach_add_(spreads, group["eps"])
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_addcdiv_(
+            parameters, means, spreads, [-group["lr"] / (1 - first**n) for n in steps]
+        )
+
+    def _kept(self, parameters: list[Tensor], *names: str) -> list[list[Tensor]]:
+        """What is kept of each parameter under each name, zero at first."""
+        for parameter in parameters:
+            for name in names:
+                if name not in self.state[parameter]:
+                    self.state[parameter][name] = torch.zeros_like(parameter)
+        return [[self.state[p][name] for p in parameters] for name in names]
 
 
 def sides(weight: Tensor) -> tuple[int, int]:
@@ -91,13 +113,13 @@ def sides(weight: Tensor) -> tuple[int, int]:
     return rows, weight.numel() // rows
 
 
-def orthogonal(matrix: Float[Tensor, "R C"]) -> Float[Tensor, "R C"]:
-    """Nearly the orthogonal matrix nearest to this one, by a Newton-Schulz iteration."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).float()
-    x = x / (x.norm() + 1e-7)
+def orthogonal(matrices: Float[Tensor, "*N R C"]) -> Float[Tensor, "*N R C"]:
+    """Nearly the orthogonal matrices nearest to these, by a Newton-Schulz iteration."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).float()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(STEPS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
