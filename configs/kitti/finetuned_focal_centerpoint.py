@@ -10,6 +10,7 @@ at all, wrap the data set in `datasets.combined.PartlyLabelledDataset`.
 """
 
 from mmengine.config import read_base
+from torch.optim import AdamW
 
 from datasets.combined import ConcatDataset
 from datasets.kitti import KittiDataset
@@ -32,5 +33,5 @@ train_dataset = dict(
 val_dataset.update(root="data/kitti")
 train_transforms[0].update(last_epochs=1)
 epochs = 2
-optimizer.update(lr=0.0003)
-schedule.update(warmup=0.2)
+batch_size = 8
+optimizer.update(factory=AdamW, lr=0.0003)

@@ -4,6 +4,7 @@ from mmengine.config import read_base
 
 from datasets.augment import VisibleBoxes
 from detector.models.encoders import OffsetVoxelEncoder
+from detector.training.muon import Muon
 
 with read_base():
     from .centerpoint import *
@@ -19,7 +20,9 @@ model["encoder"] = dict(
 )
 model["head"].update(neighbours=1)
 cache_frames = True
-epochs = 13
-batch_size = 8
+epochs = 14
+batch_size = 4
 precision = "float16"
+optimizer.update(factory=Muon, lr=0.004)
+schedule.update(warmup=0.2)
 evaluate_every = 0

@@ -1,6 +1,7 @@
 """The KITTI-size focal detector, trained on simulated streets alone: `--checkpoint demo`.
 
-    python tools/simulate.py kitti --out data/simulated --frames 1500 --val-frames 200
+    python tools/simulate.py kitti --out data/simulated --frames 640 --val-frames 200 \\
+        --scene-frames 1
     python tools/prepare.py paste configs/kitti/pretrained_focal_centerpoint.py
     python tools/train.py configs/kitti/pretrained_focal_centerpoint.py
 """

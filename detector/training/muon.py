@@ -63,16 +63,19 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, momenta, momentum)
         torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-        # Matrices of one shape are made orthogonal together: a GPU's host is busy with launches.
-        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for parameter, gradient in zip(parameters, ahead, strict=True):
+        # On a GPU those of one shape are made orthogonal together: launches are what takes time.
+        alike: dict[object, list[tuple[Tensor, Tensor]]] = {}
+        for place, (parameter, gradient) in enumerate(zip(parameters, ahead, strict=True)):
             sparse = gradient.ndim == SPARSE
             matrix = gradient.flatten(0, -2) if sparse else gradient.flatten(1)
-            alike.setdefault(matrix.shape, []).append((parameter, matrix))
+            kind = matrix.shape if matrix.is_cuda else place
+            alike.setdefault(kind, []).append((parameter, matrix))
         for members in alike.values():
             rows, columns = sides(members[0][0])
             scale = rate * max(1, rows / columns) ** 0.5
-            updates = orthogonal(torch.stack([matrix for _, matrix in members]))
+            matrices = [matrix for _, matrix in members]
+            together = len(matrices) > 1
+            updates = orthogonal(torch.stack(matrices)) if together else [orthogonal(*matrices)]
             for (parameter, _), update in zip(members, updates, strict=True):
                 parameter.sub_(update.view(parameter.shape).to(parameter.dtype), alpha=scale)
 
@@ -92,10 +95,9 @@ class Muon(torch.optim.Optimizer):
         spreads = torch._foreach_div(mean_squares, [1 - second**n for n in steps])
         torch._foreach_sqrt_(spreads)
         torch._foreach_add_(spreads, group["eps"])
+        updates = torch._foreach_div(means, [1 - first**n for n in steps])
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_addcdiv_(
-            parameters, means, spreads, [-group["lr"] / (1 - first**n) for n in steps]
-        )
+        torch._foreach_addcdiv_(parameters, updates, spreads, value=-group["lr"])
 
     def _kept(self, parameters: list[Tensor], *names: str) -> list[list[Tensor]]:
         """What is kept of each parameter under each name, zero at first."""

@@ -33,6 +33,25 @@ def test_orthogonal_keeps_directions_and_evens_their_sizes_out(shape):
     assert (inner - sizes.diag()).abs().max() < 1e-4
 
 
+def test_matrices_of_one_shape_are_made_orthogonal_together():
+    torch.manual_seed(2)
+    matrices = torch.randn(3, 40, 12) * torch.tensor([1e-3, 1.0, 50.0])[:, None, None]
+    for together, alone in zip(orthogonal(matrices), matrices, strict=True):
+        torch.testing.assert_close(together, orthogonal(alone))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_weights_move_as_on_a_cpu():
+    """There, those of one shape move together."""
+    shapes = [(12, 40), (16, 3, 3, 3), (12, 40), (3, 3, 3, 8, 16), (3, 3, 3, 8, 16), (30,), (3, 5)]
+    parameters, gradients = drawn(*shapes)
+    others = [torch.nn.Parameter(p.detach().cuda()) for p in parameters]
+    run(Muon(parameters), parameters, gradients)
+    run(Muon(others), others, [[g.cuda() for g in step] for step in gradients])
+    for ours, theirs in zip(parameters, others, strict=True):
+        torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch.optim.Muon")
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
 def test_matrices_move_as_with_torchs_muon(shape):
