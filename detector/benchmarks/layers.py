@@ -80,13 +80,12 @@ def layer_rows(
 
 def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Row]:
     """The 27 neighbours of each voxel, from coordinates in any order: coordinates are read once
-    and the table is written once, at least. The table has an entry for three offsets along x, as
-    plans of networks have it, or one for each, as what is trained has it. Two sets of bits take
-    turns: as in a network, those of the map before are cleared beside what follows it, on another
-    stream."""
+    and the table is written once, at least. Two sets of bits take turns: as in a network, those of
+    the map before are cleared beside what follows it, on another stream."""
     (coordinates, _), = batches(workload, 1, 1)
     shape, voxels = workload.spatial_shape, len(coordinates)
     what = f"map of 3x3x3 neighbours, {voxels} voxels"
+    floor = (coordinates.numel() + 27 * voxels) * 4 / ceilings.bytes_per_ms
     sets = [Bits([shape], 1, coordinates.device) for _ in range(2)]
     bitmaps = [Bitmap(shape, 1, coordinates.device, voxels, bits.parts[0]) for bits in sets]
     emitted = torch.empty_like(coordinates)
@@ -103,14 +102,10 @@ def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Ro
         fill_scanned(bitmap, bitmap, emitted, [table], (3, 3, 3), ONE, ONE, ONE)
         main.wait_stream(beside)
 
-    for kind, options in (
-        ("native", dict(run=3)), ("native, in order", dict(run=3, in_order=True)),
-        ("native, a row an offset", {}),
-    ):  # fmt: skip
-        table = ConvTable.empty(27, voxels, coordinates.device, **options)
+    for in_order in (False, True):
+        table = ConvTable.empty(27, voxels, coordinates.device, in_order=in_order)
+        kind = "native, in order" if in_order else "native"
         calls = [partial(run, table, turn) for turn in range(2)]
-        entries = len(table.table)
-        floor = (coordinates.numel() + entries * voxels) * 4 / ceilings.bytes_per_ms
         yield guarded(what, workload.name, kind, floor,
                       lambda calls=calls: (gpu_time(calls), None, ""))
     layer = SubMConv3d(64, 64, 3).cuda()

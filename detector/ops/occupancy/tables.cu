@@ -12,13 +12,9 @@
 // Macros, where a kernel's size is known and (KX - 1) * dx <= 32; otherwise none:
 //   KZ, KY, KX   the kernel
 //   THREADS      of a block
-//   RUN          1, or KX where dx is 1: the table has an entry for each KX offsets, as `runs.cuh` describes
 //   WINDOW       as many: a table in order is written (see `order.cuh`), and the plain one if it isn't null
 #ifdef KZ
 #define OFFSETS (KZ * KY * KX)
-#ifndef RUN
-#define RUN 1
-#endif
 #ifdef WINDOW
 #include "order.cuh"
 #define TOGETHER WINDOW  // threads that all stay where any has a site
@@ -31,20 +27,16 @@ __device__ __forceinline__ void fill(
     int order_pitch, u32* order_masks, int* order) {
   Sight<KZ, KY, KX> sight;
   sight.look(c, o < n, l);
-#if RUN > 1
-  auto entry_of = [&](int i) { return sight.entry(i, l); };
-#else
-  auto entry_of = [&](int k) { return sight.row(k, l); };
-#endif
+  auto row_of = [&](int k) { return sight.row(k, l); };
 #ifdef WINDOW
   __shared__ Ordering shared;
   u32 mask = 0;
 #pragma unroll
-  for (int i = 0; i < OFFSETS / RUN; i++) mask |= Entry<RUN>::seen(entry_of(i)) << (i * RUN);
-  write_in_order(shared, o - (int)threadIdx.x, n, mask, entry_of, in_order, order_pitch, order_masks, order);
+  for (int k = 0; k < OFFSETS; k++) mask |= (u32)(row_of(k) >= 0) << k;
+  write_in_order(shared, o - (int)threadIdx.x, n, mask, row_of, in_order, order_pitch, order_masks, order);
   if (!table) return;
 #endif
-  write_column<OFFSETS / RUN, RUN>(entry_of, o, o < n, table, pitch, masks, mask_words);
+  write_column<OFFSETS>(row_of, o, o < n, table, pitch, masks, mask_words);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) fill_table(

@@ -9,7 +9,6 @@
 //   PITCH        numbers of a row of logits
 //   TOP_K        1: the foreground is what `cuts` say, 0: what exceeds the threshold
 //   BF16         1: bfloat16, 0: float16
-//   RUN          offsets of an entry of the level's table (`runs.cuh`)
 //   NZ, NY, NX   the kernel of the strided convolution that follows
 
 #include "../../ops/device.cuh"
@@ -315,12 +314,8 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
     if (alive && row - first_row < capacity) coordinates[row - first_row] = c;
     Sight<KZ, KY, KX> sight;
     sight.look(c, alive, of_old);
-#if RUN > 1
-    auto entry_of = [&](int k) { return sight.entry(k, of_old); };
-#else
-    auto entry_of = [&](int k) { return sight.row(k, of_old); };
-#endif
-    add_to_column<OFFSETS / RUN, RUN>(entry_of, row, alive, (base + start) >> 5, table, pitch, masks, mask_words);
+    auto row_of = [&](int k) { return sight.row(k, of_old); };
+    add_to_column<OFFSETS>(row_of, row, alive, (base + start) >> 5, table, pitch, masks, mask_words);
   }
 }
 
@@ -347,7 +342,7 @@ extern "C" __global__ void __launch_bounds__(128) fill_grown(
     const int row = was.row(k, of_old), more = came.row(k, of_added);
     return more >= 0 ? more : row;
   };
-  write_column<NZ * NY * NX, 1>(row_of, o, o < n, table, pitch, masks, mask_words);
+  write_column<NZ * NY * NX>(row_of, o, o < n, table, pitch, masks, mask_words);
 }
 
 // Multiplies features, in place: with `by_neighbours`, a foreground voxel's by the mean of 1 and
@@ -373,7 +368,7 @@ extern "C" __global__ void __launch_bounds__(256) gate(
 #pragma unroll
       for (int k = lane; k < OFFSETS; k += 32) {
         if (k == CENTRE) continue;
-        const int other = Entry<RUN>::row(table[(long long)(k / RUN) * pitch + row], k % RUN);
+        const int other = table[(long long)k * pitch + row];
         if (other < 0) continue;
         // It lies at offset k from here, so we lie at the opposite offset from it.
         const u16* its = logits + (long long)other * PITCH;

@@ -61,7 +61,7 @@ class PlannedFocal:
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
         self.after = after
         self.below_table = Table(
-            after.kernel_size, False, below.capacity, below.coordinates.device, 1
+            after.kernel_size, False, below.capacity, below.coordinates.device
         )
         self.below_table.form()
         self.branch = []
@@ -77,11 +77,10 @@ class PlannedFocal:
             width = made.out_channels
         self.logits = self.branch[-1].out
         """(capacity, PITCH): of the last frame."""
-        seen = here.submanifold(self.kernel_size)
-        self.table = seen.form()
+        self.table = here.submanifold(self.kernel_size).form()
         self.grown = Rows(here.count.new_zeros(1), here.capacity + added.capacity)
         grown = Table(
-            self.kernel_size, False, self.grown.capacity, here.coordinates.device, seen.run
+            self.kernel_size, False, self.grown.capacity, here.coordinates.device
         )
         grown.forms[False] = self.table
         self.convolution = PlannedConvolution(
@@ -97,7 +96,7 @@ class PlannedFocal:
             self.cuts = torch.zeros(batch_size, 2, dtype=torch.int32, device=device)
         defines = dict(
             zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
-            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16), RUN=seen.run,
+            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16),
             **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
         )  # fmt: skip
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)

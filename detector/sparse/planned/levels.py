@@ -11,13 +11,7 @@ from torch import Tensor
 
 from detector.ops.occupancy.gpu import Bitmap, Bits
 from detector.ops.occupancy.shapes import ONE, Triple
-from detector.ops.occupancy.tables import (
-    ConvTable,
-    can_be_ordered,
-    fill_scanned,
-    fill_table,
-    run_of,
-)
+from detector.ops.occupancy.tables import ConvTable, can_be_ordered, fill_scanned, fill_table
 
 
 class Table:
@@ -26,13 +20,12 @@ class Table:
 
     Args:
         orderable: it can be filled in order.
-        run: offsets of an entry.
     """
 
     def __init__(
-        self, kernel_size: Triple, orderable: bool, columns: int, device: torch.device, run: int
+        self, kernel_size: Triple, orderable: bool, columns: int, device: torch.device
     ):
-        self.kernel_size, self.orderable, self.run = kernel_size, orderable, run
+        self.kernel_size, self.orderable = kernel_size, orderable
         self.forms: dict[bool, ConvTable] = {}
         """By whether they are in order."""
         self._size = math.prod(kernel_size), columns, device
@@ -40,9 +33,7 @@ class Table:
     def form(self, *, in_order: bool = False) -> ConvTable:
         in_order &= self.orderable
         if in_order not in self.forms:
-            self.forms[in_order] = ConvTable.empty(
-                *self._size, in_order=in_order, run=self.run
-            )
+            self.forms[in_order] = ConvTable.empty(*self._size, in_order=in_order)
         return self.forms[in_order]
 
 
@@ -103,8 +94,8 @@ def make_table(
 ) -> Table:
     """Room for a map whose output rows are a level's and so many more."""
     orderable = can_be_ordered(kernel_size, dilation)
-    run = run_of(kernel_size, dilation)
-    return Table(kernel_size, orderable, level.capacity + more, level.coordinates.device, run)
+    columns = level.capacity + more
+    return Table(kernel_size, orderable, columns, level.coordinates.device)
 
 
 class Levels:

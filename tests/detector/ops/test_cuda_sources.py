@@ -29,11 +29,9 @@ SOURCES = [
     ("ops/occupancy/tables.cu", {}),
     ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3, THREADS=128)),
     ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3, THREADS=1024, WINDOW=1024)),
-    ("ops/occupancy/tables.cu", dict(KZ=3, KY=3, KX=3, THREADS=1024, WINDOW=1024, RUN=3)),
     ("ops/occupancy/order.cu", dict(OFFSETS=27, WINDOW=1024)),
     ("ops/voxelize/voxelize.cu", {}),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=32)),
-    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=8, TILE=32, RUN=3)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16, DEALT=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=256, TILE=16, TF32=1)),
@@ -46,8 +44,8 @@ SOURCES = [
     ("ops/sparse_norm/norm.cu", dict(CHANNELS=256, BF16=1, RELU=0, RESIDUAL=0)),
     ("sparse/planned/planned.cu", dict(BF16=0, FLOAT32=0)),
     ("sparse/planned/planned.cu", dict(BF16=0, FLOAT32=1)),
-    ("sparse/planned/focal.cu", dict(FOCAL, PITCH=32, TOP_K=1, BF16=0, RUN=3)),
-    ("sparse/planned/focal.cu", dict(FOCAL, KX=5, NY=1, PITCH=64, TOP_K=0, BF16=1, RUN=1)),
+    ("sparse/planned/focal.cu", dict(FOCAL, PITCH=32, TOP_K=1, BF16=0)),
+    ("sparse/planned/focal.cu", dict(FOCAL, KX=5, NY=1, PITCH=64, TOP_K=0, BF16=1)),
 ]
 
 

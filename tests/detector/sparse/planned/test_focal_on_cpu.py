@@ -12,7 +12,7 @@ from detector.ops.occupancy.shapes import convolved_shape
 from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
 from tests.oracles.cuda_on_cpu import CpuKernels
-from tests.oracles.sparse_scenes import entries_of, random_coordinates
+from tests.oracles.sparse_scenes import random_coordinates
 
 NAMES = ("list_keys", "find_cuts", "mark_chosen", "number_added", "fill_grown", "gate")
 SHAPE, BATCH = (5, 9, 70), 3
@@ -61,16 +61,16 @@ def cells_of(words, shape):
     return np.argwhere(bits[..., : shape[2]]).astype(np.int32)
 
 
-def check_table(entries, tiles, sites, cells, kernel):
-    """The entries of sites for what they see of cells, and the masks of 32."""
+def check_table(grown_table, tiles, sites, cells, kernel):
+    """The table of sites for what they see of cells, and the masks of 32."""
     row_of = {tuple(cell): row for row, cell in enumerate(cells.tolist())}
     apart = list(itertools.product(*(range(-(size // 2), size // 2 + 1) for size in kernel)))
     rows = torch.tensor([
         [row_of.get((b, z + dz, y + dy, x + dx), -1) for b, z, y, x in sites.tolist()]
         for dz, dy, dx in apart
     ], dtype=torch.int32)  # fmt: skip
-    assert torch.equal(entries[:, : len(sites)], entries_of(rows, kernel[2]))
-    assert (entries[:, len(sites) :] == -5).all()
+    assert torch.equal(grown_table[:, : len(sites)], rows)
+    assert (grown_table[:, len(sites) :] == -5).all()
     masks = masks_of(rows >= 0)
     assert torch.equal(tiles[: len(masks)], masks)
 
@@ -91,7 +91,7 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     size, stride, padding = KERNELS[kernel]
     defines = dict(
         zip(("KZ", "KY", "KX", "NZ", "NY", "NX"), (*kernel, *size), strict=True), PITCH=pitch,
-        TOP_K=int(top_k), BF16=0, RUN=kernel[2],
+        TOP_K=int(top_k), BF16=0,
     )  # fmt: skip
     kernels = CpuKernels("../sparse/planned/focal.cu", NAMES, tmp_path, defines)
     coordinates = random_coordinates(SHAPE, BATCH, 0.05, 1, (1,) if values == "equal" else ())
@@ -136,10 +136,10 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     )
     marked = marked_before.clone()
     marked_lines = torch.zeros(blocks(len(marked), 32), dtype=torch.uint8)
-    run, columns = kernel[2], blocks(rows + most, 32) * 32
-    entries = torch.full((offsets // run, columns), -5, dtype=torch.int32)
+    columns = blocks(rows + most, 32) * 32
+    grown_table = torch.full((offsets, columns), -5, dtype=torch.int32)
     kernel_map = x.occupancy.neighbours(kernel)
-    entries[:, :rows] = entries_of(kernel_map.table, run)
+    grown_table[:, :rows] = kernel_map.table
     tiles = torch.full((columns // 32, blocks(offsets, 32)), -1, dtype=torch.int32)
     old_tiles = blocks(rows, 32)
     tiles[:old_tiles] = masks_of(kernel_map.table >= 0)[:old_tiles]
@@ -162,7 +162,7 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
         assert bool(lines[number]) == bool(words.any())
     kernels.number_added(
         blocks(int(totals[1]), 32), 128, added, added_rank, listed, most, totals, more, most, old,
-        old_rank, count, capacity, *SHAPE, line, grown_count, rows + most, entries, columns,
+        old_rank, count, capacity, *SHAPE, line, grown_count, rows + most, grown_table, columns,
         tiles, tiles.shape[1],
     )  # fmt: skip
     new = cells_of(added, SHAPE)
@@ -170,7 +170,7 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     assert sorted(map(tuple, more[: len(new)].tolist())) == list(map(tuple, new.tolist()))
     assert int(grown_count) == rows + len(new)
     sites = torch.cat([coordinates, more[: len(new)]])
-    check_table(entries, tiles, sites, coordinates, kernel)
+    check_table(grown_table, tiles, sites, coordinates, kernel)
     union = sorted(map(tuple, [*coordinates.tolist(), *new.tolist()]))
     assert union == list(map(tuple, grown.coordinates.tolist()))
 
@@ -204,8 +204,8 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     foreground = layer._foreground(mine[:, -1], x.occupancy)
     chosen = foreground[:, None] & (mine[:, :-1].sigmoid() >= threshold)
     by_neighbours = _kernel_gate(mine[:, :-1].sigmoid(), chosen, foreground, kernel_map)
-    seen = torch.zeros(offsets // kernel[2], capacity, dtype=torch.int32)
-    seen[:, :rows] = entries_of(kernel_map.table, kernel[2])
+    seen = torch.full((offsets, capacity), -1, dtype=torch.int32)
+    seen[:, :rows] = kernel_map.table
     features = torch.randn(capacity, 16, generator=generator).half()
     for neighbours, own in ((1, 0), (0, 1), (1, 1)):
         gated = features.clone()
