@@ -1,6 +1,9 @@
-"""Planned inference on a CPU: the index's and focal stages' own CUDA sources by the host's compiler,
-products in NumPy. What order of arguments, masks and counts do to a result is then seen without a
-GPU; what streams do is not."""
+"""Planned inference on a CPU.
+
+The index and focal stages run from their own CUDA sources by the host's compiler, products in
+NumPy. What the order of arguments, masks and counts do to a result is then seen without a GPU; what
+streams do is not.
+"""
 
 from __future__ import annotations
 
