@@ -88,6 +88,7 @@ class Convolution:
     in_channels: int
     out_channels: int
     device: int
+    dealt: bool
 
     def packed(
         self,
@@ -142,7 +143,7 @@ class Convolution:
 
         Args:
             order: the table's column p stands for row order[p]; None: for row p.
-            tiles: of 64 columns, as they are to be taken in turn; None: one after another.
+            tiles: of 64 columns, as they are to be dealt out; None: one after another.
         """
         if capacity == 0:
             return
@@ -151,7 +152,8 @@ class Convolution:
         grid = min(most, max(1, multiprocessors(self.device) * self.resident // columns))
         self.convolve(
             (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
-            order, tiles, count, capacity, bias, residual, int(relu), out, device=self.device,
+            order, tiles if self.dealt else None, count, capacity, bias, residual, int(relu), out,
+            device=self.device,
         )  # fmt: skip
 
 
@@ -178,7 +180,8 @@ def best_convolution(
             dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
         )
     uneven = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
-    dealt = in_order or (in_channels >= 16 and (rows >= DEALT_ROWS or uneven))
+    medium = in_channels == out_channels == 64 and not wide and rows < MANY_ROWS
+    dealt = (in_order and not medium) or (in_channels >= 16 and (rows >= DEALT_ROWS or uneven))
     tile_rows, warps, resident = 32, 8, 1
     if tile == 16 and in_channels >= 64:
         warps = 12
@@ -195,7 +198,7 @@ def best_convolution(
     elif tile == 64 and few and (tiny or out_channels < 128):
         tile_rows, warps = 16, 12
     elif tile == 64 and out_channels < 128 and (in_channels == 32 or rows < MANY_ROWS):
-        warps = 8 if in_order and in_channels == 64 else 12
+        warps = 8 if dealt and in_channels == 64 else 12
     elif wide and tile == 32 and in_channels == 64:
         warps = 16
     return convolution(
@@ -259,7 +262,7 @@ def convolution(
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
         packed_words=out_channels // tile * packed_words,
-        in_channels=in_channels, out_channels=out_channels, device=device,
+        in_channels=in_channels, out_channels=out_channels, device=device, dealt=dealt,
     )  # fmt: skip
 
 
