@@ -31,6 +31,7 @@ MAGIC = b"FOCAL3D OBJECTS\n"
 FORMAT = 1
 _FOOTER = struct.Struct("<QII16s")  # offset, length and crc32 of the table; MAGIC again
 _ALIGNMENT = 64
+_STILL_MPS = 0.1
 _ARRAYS = {
     "boxes": "<f4",             # (N, 7|9) in the ego frame of its own frame
     "labels": "<i8",            # (N,) index into classes
@@ -55,10 +56,17 @@ class FrameObjects:
 
 
 def cut_objects(sample: Sample) -> FrameObjects:
-    """The boxes of a frame that hold points, with these points."""
+    """The boxes of a frame that hold points, with these points; of what moves, points of older
+    sweeps where it was then belong to it, too."""
     points = np.ascontiguousarray(sample.points, np.float32)
     boxes = np.ascontiguousarray(sample.boxes, np.float32)
     inside = points_in_boxes(points, boxes.astype(np.float64))
+    if "age_s" in sample.point_features and boxes.shape[1] == 9:
+        age_s = points[:, sample.point_features.index("age_s")]
+        for n in np.flatnonzero(np.hypot(*boxes[:, 7:].T) > _STILL_MPS):
+            now = points[:, :3].copy()
+            now[:, :2] += age_s[:, None] * boxes[n, 7:]
+            inside[:, n] |= points_in_boxes(now, boxes[n : n + 1].astype(np.float64))[:, 0]
     kept = np.flatnonzero(inside.any(0))
     cut = []
     for n in kept:

@@ -132,13 +132,23 @@ def motorcycle(rng: np.random.Generator) -> Mesh:
     """A motorcycle or scooter that stands, along x."""
     paint = tuple(rng.uniform(0.05, 0.6, 3))
     wheel = disc(0.29, 0.12, DARK, Material.RUBBER, 10)
-    return join([
+    parts = [
         wheel.at(0.68, 0, 0.29), wheel.at(-0.66, 0, 0.29),
-        box(1.0, 0.34, 0.42, paint, Material.PAINT, -0.1, 0, 0.38),
-        box(0.75, 0.30, 0.14, DARK, Material.CLOTH, -0.35, 0, 0.76),
+        box(0.5, 0.34, 0.4, DARK, Material.METAL, 0.05, 0, 0.2),
+        box(0.5, 0.30, 0.26, paint, Material.PAINT, 0.12, 0, 0.62),
+        box(0.75, 0.28, 0.14, DARK, Material.CLOTH, -0.4, 0, 0.68),
         tube((0.64, 0, 0.32), (0.42, 0, 1.02), 0.05, STEEL, Material.METAL, 5),
         tube((0.40, -0.36, 1.04), (0.40, 0.36, 1.04), 0.02, DARK, Material.METAL, 5),
-    ])  # fmt: skip
+        box(0.16, 0.26, 0.2, paint, Material.PAINT, 0.56, 0, 0.82),
+    ]
+    parts += [
+        box(0.05, 0.12, 0.1, DARK, Material.PLASTIC, 0.44, side * 0.33, 1.1) for side in (-1, 1)
+    ]
+    if rng.random() < 0.6:                                          # a screen ahead of the rider
+        parts.append(box(0.08, 0.4, 0.42, paint, Material.PLASTIC, 0.56, 0, 0.9))
+    if rng.random() < 0.4:                                          # a case behind the seat
+        parts.append(box(0.36, 0.42, 0.34, DARK, Material.PLASTIC, -0.76, 0, 0.8))
+    return join(parts)
 
 
 def stack(rng: np.random.Generator) -> Mesh:

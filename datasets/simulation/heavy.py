@@ -17,10 +17,12 @@ EXCAVATOR_SIZE, EXCAVATOR_SPREAD = (6.4, 2.7, 3.1), (0.9, 0.2, 0.3)
 _SLACK = 0.1
 """How much longer and wider than a body of flat sides its box is drawn, metres."""
 _LAMP = (0.6, 0.05, 0.05)
+_ENGINE = 1.5
+"""Length of a bus's rear that has no windows, metres."""
 
 
 def draw_bus(rng: np.random.Generator) -> tuple[Size, Mesh]:
-    """A city bus: glass all round, tallest at the windscreen."""
+    """A city bus: glass all round but for the engine's room at the back."""
     size = draw_size(rng, BUS_SIZE, BUS_SPREAD)
     length, width, height = size[0] - _SLACK, size[1] - _SLACK, size[2]
     paint, front, back = draw_paint(rng, 0.3), length / 2, -length / 2
@@ -29,10 +31,11 @@ def draw_bus(rng: np.random.Generator) -> tuple[Size, Mesh]:
         box(length, width, 0.35, paint, Material.PAINT, 0, 0, height - 0.35),
         box(0.3 * length, 0.7 * width, 0.25, DARK, Material.METAL, -0.1 * length, 0, height - 0.25),
         box(length - 0.6, width - 0.5, 0.3, DARK, Material.METAL, 0, 0, 0.2),
-        box(0.12, 0.9 * width, height - 1.6, paint, Material.PAINT, back + 0.06, 0, 1.3),
+        # The engine's room, as high as the bus, and cooling on the roof above it.
+        box(_ENGINE, width, height - 1.3, paint, Material.PAINT, back + _ENGINE / 2, 0, 1.3),
     ]
     for y in (-width / 2, width / 2):
-        parts.append(_pane((back, y, 1.3), (front - 0.1, y, height - 0.35)))
+        parts.append(_pane((back + _ENGINE, y, 1.3), (front - 0.1, y, height - 0.35)))
         for x in np.arange(back + 0.06, front, 1.4):
             parts.append(box(0.12, 0.06, height - 1.6, DARK, Material.PLASTIC, x, 0.985 * y, 1.3))
         parts.append(box(0.06, 0.25, 0.3, _LAMP, Material.RETRO, back, 0.8 * y, 0.9))

@@ -277,7 +277,9 @@ def attributes_of(actor: Actor, time_s: float) -> tuple[str, ...]:
         return ("pedestrian.moving" if moving else "pedestrian.standing",)
     if moving:
         return ("vehicle.moving",)
-    return ("vehicle.parked" if len(actor.track.times_s) == 1 else "vehicle.stopped",)
+    # Buses stand at stops.
+    parked = len(actor.track.times_s) == 1 and actor.category != "bus"
+    return ("vehicle.parked" if parked else "vehicle.stopped",)
 
 
 def write_radar_file(path: Path, targets: RadarTargets) -> None:

@@ -31,8 +31,8 @@ def backbone_rows(
     workload: Workload, kind: type, batch_size: int, peers: list, ceilings: Ceilings, *,
     precision: str = "fp16", frames: int = 8, repeats: int = 24, training: bool = True,
 ) -> Iterator[Row]:  # fmt: skip
-    """Forward (ours in float16: planned and captured, in TF32: its modules; peers: their modules),
-    then forward and backward, float16 under autocast."""
+    """Forward (ours planned and captured; peers: their modules), then forward and backward, float16
+    under autocast."""
     encoder = seeded_encoder(kind, workload)
     voxels = batches(workload, batch_size, frames)
     shape, dtype = workload.spatial_shape, PRECISIONS[precision]
@@ -46,12 +46,8 @@ def backbone_rows(
             return guarded(name, workload.name, engine, floor_ms, measure)
 
     arguments = shape, batch_size, repeats
-    if dtype == torch.float16:
-        yield row("forward", "native, one graph", floor,
-                  lambda: graphed_forward(encoder, voxels, *arguments, workload.columns, truth))
-    else:
-        yield row("forward", "native, modules", floor,
-                  lambda: _modules_forward(encoder, voxels, *arguments, truth))
+    yield row("forward", "native, one graph", floor, lambda: graphed_forward(
+        encoder, voxels, *arguments, workload.columns, truth, dtype))  # fmt: skip
     for peer in peers:
         yield row("forward", peer.name, floor, lambda peer=peer: peer_forward(
             peer, encoder, voxels, *arguments, truth, dtype))  # fmt: skip
@@ -108,8 +104,9 @@ def eager_result(encoder: nn.Module, voxels: Voxels, shape, batch_size: int) -> 
 
 
 def measured_plan(
-    encoder: nn.Module, voxels: list[Voxels], shape, batch_size: int
-) -> PlannedEncoder:
+    encoder: nn.Module, voxels: list[Voxels], shape, batch_size: int,
+    dtype: torch.dtype = torch.float16,
+) -> PlannedEncoder:  # fmt: skip
     """With a tenth more room than these frames need."""
     with torch.no_grad():
         sizes = [
@@ -117,7 +114,7 @@ def measured_plan(
         ]
     most = [1.1 * max(column) for column in zip(*sizes, strict=True)]
     room = tuple(size / most[0] for size in most)
-    return PlannedEncoder(encoder, shape, batch_size, int(most[0]), room=room)
+    return PlannedEncoder(encoder, shape, batch_size, int(most[0]), dtype, room)
 
 
 def _level_sizes(encoder: nn.Module, levels: list[SparseTensor]) -> list[int]:
@@ -132,24 +129,17 @@ def _level_sizes(encoder: nn.Module, levels: list[SparseTensor]) -> list[int]:
 
 def graphed_forward(
     encoder, voxels: list[Voxels], shape, batch_size: int, repeats: int, columns: int,
-    truth: Voxels,
+    truth: Voxels, dtype: torch.dtype = torch.float16,
 ) -> Measured:  # fmt: skip
-    """In float16, as one graph."""
+    """As one graph."""
     before = torch.cuda.memory_allocated()
-    graphed = GraphedEncoder(measured_plan(encoder, voxels, shape, batch_size), columns)
+    plan = measured_plan(encoder, voxels, shape, batch_size, dtype)
+    graphed = GraphedEncoder(plan, columns)
     held = (torch.cuda.memory_allocated() - before) / 2**20
     time = latency([partial(graphed, *pair) for pair in voxels], repeats)
     graphed.plan.check_capacity()
     rows = graphed(*voxels[0])[: int(graphed.plan.out_level.count)]
     return time, held, difference(graphed.plan.out_level.coordinates[: len(rows)], rows, *truth)
-
-
-def _modules_forward(encoder, voxels, shape, batch_size, repeats, truth) -> Measured:
-    run = torch.no_grad()(partial(run_levels, encoder))
-    calls = [partial(run, *pair, shape, batch_size) for pair in voxels]
-    x = calls[0]()[-1]
-    note = difference(x.coordinates, x.features, *truth)
-    return latency(calls, repeats), peak_mebibytes(calls[0]), note
 
 
 def peer_forward(peer, encoder, voxels, shape, batch_size, repeats, truth, dtype) -> Measured:

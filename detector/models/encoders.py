@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -71,11 +73,31 @@ class MeanVoxelEncoder(nn.Module):
 class OffsetVoxelEncoder(MeanVoxelEncoder):
     """As the mean encoder, with features that do not depend on where the voxel lies: where in
     the voxel the mean is, its height, its distance, how many points there are, and the other
-    columns. Numbers near one and local geometry let small networks learn in few steps."""
+    columns. Numbers near one and local geometry let small networks learn in few steps.
 
-    def __init__(self, grid: VoxelGrid, point_channels: int, **options):
+    Args:
+        grid, point_channels, options: see `MeanVoxelEncoder`.
+        column_scales: factors of the columns after x, y, z that bring them near one, such as 4 for
+            ages of up to half a second; None leaves them.
+        flagged_columns: columns that only points have whose last column is 1, such as a radar
+            target's among LiDAR points; their means are over those points alone.
+
+    Raises:
+        ValueError: another number of scales than of columns.
+    """
+
+    def __init__(
+        self, grid: VoxelGrid, point_channels: int, *,
+        column_scales: Sequence[float] | None = None, flagged_columns: Sequence[int] = (),
+        **options,
+    ):  # fmt: skip
         super().__init__(grid, point_channels, **options)
         self.out_channels = point_channels + 3
+        self.has_flag = bool(flagged_columns)
+        flagged = torch.tensor([column in flagged_columns for column in range(point_channels)])
+        self.register_buffer("flagged", flagged, persistent=False)
+        scales = column_factors(column_scales, point_channels - 3)
+        self.register_buffer("column_scales", scales, persistent=False)
 
     def describe(self, voxels: Voxels) -> Float[Tensor, "V C+3"]:
         mean = voxels.features
@@ -86,4 +108,23 @@ class OffsetVoxelEncoder(MeanVoxelEncoder):
         height = (mean[:, 2] - low[2]) / (high[2] - low[2])
         distance = mean[:, :2].norm(dim=1) / max(map(abs, low[:2] + high[:2]))
         count = voxels.point_counts.to(mean.dtype).log1p() / 4
-        return torch.cat([torch.stack([*inside, height, distance, count], 1), mean[:, 3:]], 1)
+        if self.has_flag:
+            share = mean[:, -1:].clamp(min=1e-6)
+            mean = torch.where(self.flagged, mean / share, mean)
+        others = mean[:, 3:] * self.column_scales
+        return torch.cat([torch.stack([*inside, height, distance, count], 1), others], 1)
+
+
+def column_factors(scales: Sequence[float] | None, columns: int) -> Float[Tensor, " C"]:
+    """A factor for each column, 1 where none are given.
+
+    Raises:
+        ValueError: another number of scales than of columns.
+    """
+    if scales is None:
+        return torch.ones(columns)
+    if len(scales) != columns:
+        raise ValueError(
+            f"column_scales {tuple(scales)} needs a number for each of {columns} columns"
+        )
+    return torch.tensor(scales, dtype=torch.float32)

@@ -1,7 +1,7 @@
 """A whole detector, points to boxes, as one CUDA graph: nothing waits, nothing is launched singly.
 
 Buffers have a fixed capacity and counts stay on the GPU. The sparse backbone runs as planned by
-`detector.sparse.planned`, the 2D parts in the same 16-bit floats with batch norm folded in, and
+`detector.sparse.planned`, the 2D parts in the same type with batch norm folded in, and
 suppression on all candidates. What a graph has no room for is an OverflowError.
 """
 
@@ -24,7 +24,7 @@ from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS
 from detector.records import Batch, Detections
 from detector.sparse.planned import PlannedEncoder, PlannedVoxelizer
-from detector.sparse.planned.encoder import SOURCE
+from detector.sparse.planned.encoder import SOURCE, numbers_of
 
 MAP_BLOCKS = 1024
 
@@ -39,7 +39,7 @@ class GraphedDetector:
         batch_size: frames of a batch.
         most_points: points of a batch there is room for; None takes what so many voxels may hold.
         most_voxels: voxels of a batch there is room for; None takes the model's own limit.
-        dtype: of features and weights, float16 or bfloat16.
+        dtype: of features and weights, as `PlannedEncoder` takes it.
 
     Raises:
         ValueError: a model that can't be captured: one without a sparse encoder of voxels, such as
@@ -81,9 +81,7 @@ class GraphedDetector:
             None if radius is None
             else torch.tensor(radius, dtype=torch.float64, device=device)
         )  # fmt: skip
-        self._to_map = Kernel(
-            SOURCE, "to_map", "PPiiPiiiiP", dict(BF16=int(dtype == torch.bfloat16))
-        )
+        self._to_map = Kernel(SOURCE, "to_map", "PPiiPiiiiP", numbers_of(dtype))
         self.graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
@@ -164,6 +162,7 @@ class GraphedDetector:
         encoder, first = self.model.encoder, self.plan.levels[0]
         self.voxelizer.find()
         self.plan.begin()
+        self.voxelizer.place()
         self.voxelizer.average()
         described = encoder.describe(
             SimpleNamespace(

@@ -5,6 +5,8 @@ Lang et al.: "PointPillars: Fast Encoders for Object Detection from Point Clouds
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch.nn import functional
 
 from detector.geometry import VoxelGrid
 from detector.models.backbones import BackboneOutput, bev_map
+from detector.models.encoders import column_factors
 from detector.ops.voxelize import voxelize
 from detector.records import Batch
 from detector.sparse import SparseTensor
@@ -27,10 +30,11 @@ class PillarEncoder(nn.Module):
         grid: with one layer of cells.
         point_channels: columns of the points.
         out_channels: features of a pillar.
+        column_scales: factors of the points' columns that bring them near one; None leaves them.
         max_pillars: how many a frame may have, while training and otherwise; None is no limit.
 
     Raises:
-        ValueError: a grid with several layers.
+        ValueError: a grid with several layers, or another number of scales than of columns.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class PillarEncoder(nn.Module):
         *,
         out_channels: int = 64,
         max_pillars: tuple[int | None, int | None] = (None, None),
+        column_scales: Sequence[float] | None = None,
     ):
         super().__init__()
         if grid.shape[0] != 1:
@@ -52,6 +57,8 @@ class PillarEncoder(nn.Module):
         self.max_pillars = max_pillars
         self.out_channels = out_channels
         self.spatial_shape = grid.shape
+        scales = column_factors(column_scales, point_channels)
+        self.register_buffer("column_scales", scales, persistent=False)
         self.linear = nn.Linear(point_channels + 5, out_channels, bias=False)
         self.norm = nn.BatchNorm1d(out_channels, eps=1e-3, momentum=0.01)
 
@@ -79,7 +86,7 @@ class PillarEncoder(nn.Module):
         middle = self.grid.centers(pillars.coordinates[:, 1:])[:, :2]              # (V, 2)
         described = torch.cat(
             [
-                points,
+                points * self.column_scales,
                 points[:, :3] - pillars.features[pillar, :3],
                 points[:, :2] - middle[pillar],
             ],

@@ -1,45 +1,30 @@
-"""CUDA C++ kernels from source files, compiled when first used by NVRTC and launched by the driver.
+"""CUDA C++ kernels from source files, launched by the driver.
 
-Both libraries come with torch's CUDA wheels and the driver; they are called through `ctypes`, so
-no compiler, no toolkit and no further Python package is needed, with any torch from 2.4 on.
-Machine code is kept on disk for each GPU architecture and source, in `FOCAL3D_CACHE`, or
-`focal3d/` in the user's cache folder.
+The driver's library is called through `ctypes`: that needs no further Python package, and works
+with any torch from 2.4 on. `cuda_compiler` makes the machine code.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import re
 import struct
-import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from detector.errors import InputError
+from detector.ops.cuda_compiler import Define, cached_code
 
-Define = int | str
 THREADS = 256
 """Of a block, where nothing speaks for another number."""
 Memory = torch.Tensor | int | None
 """What may be given for a pointer: a tensor, an address, or None, a null pointer."""
-_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
-_CUBIN_KEY = "focal3d kernels 1"
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _INVALID_CONTEXT = 201
 _PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
-_PROGRAMMATIC_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-_OLDEST_DRIVER_TO_OVERLAP = 12030  # captures it into graphs
-
-
-_ATTRIBUTE = struct.Struct("iii60x")  # CUlaunchAttribute: id, padding, value
 _CONFIGURATION = struct.Struct("7IPPI4x")  # CUlaunchConfig: grid, block, shared bytes, stream, ...
 
 
@@ -80,25 +65,14 @@ class Kernel:
             _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
-        self._overlap = ctypes.create_string_buffer(
-            _ATTRIBUTE.pack(_PROGRAMMATIC_SERIALIZATION, 0, 1)
-        )
         self._configuration = ctypes.create_string_buffer(_CONFIGURATION.size)
         # What does not change from one start to the next, as the driver's function takes it.
-        self._attributes = ctypes.addressof(self._overlap)
         self._first = ctypes.c_void_p(ctypes.addressof(self._configuration))
         self._last = ctypes.c_void_p(ctypes.addressof(self._extra))
         self._functions: dict[int, ctypes.c_void_p] = {}
 
-    def __call__(
-        self, grid: Sequence[int], threads: int, *arguments, device: int, overlap: bool = False
-    ) -> None:
-        """Starts it on the current stream of `device`; `grid` has one to three sizes.
-
-        Args:
-            overlap: before the kernel ahead of it has ended, where the GPU can. The source then
-                waits (`await_earlier`) before it touches what other kernels write or read.
-        """
+    def __call__(self, grid: Sequence[int], threads: int, *arguments, device: int) -> None:
+        """Starts it on the current stream of `device`; `grid` has one to three sizes."""
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
@@ -106,23 +80,21 @@ class Kernel:
             return
         # Nobody else runs between filling the buffers and the launch: `PyDLL` holds the GIL.
         self._pack(*arguments)
-        status = self._start(function, grid, threads, device, overlap)
+        status = self._start(function, grid, threads, device)
         if status == _INVALID_CONTEXT:  # this thread's first work on a GPU, as in autograd's
             _make_current(device)
             self._pack(*arguments)
-            status = self._start(function, grid, threads, device, overlap)
+            status = self._start(function, grid, threads, device)
         if status:
             _check(status, self.name)
 
     def _start(
-        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int,
-        overlap: bool,
-    ) -> int:  # fmt: skip
+        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int
+    ) -> int:
         x, y, z = (*grid, 1, 1)[:3]
         _CONFIGURATION.pack_into(
             self._configuration, 0, x, y, z, threads, 1, 1, self.shared_bytes,
-            torch._C._cuda_getCurrentRawStream(device), self._attributes,
-            overlap and can_overlap(device),
+            torch._C._cuda_getCurrentRawStream(device), 0, 0,
         )  # fmt: skip
         # One structure in place of eleven arguments: converting them costs more than the launch.
         return _driver().cuLaunchKernelEx(self._first, function, None, self._last)
@@ -196,43 +168,9 @@ def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) ->
     )
 
 
-def compile_source(path: Path, defines: Mapping[str, Define], architecture: str) -> bytes:
-    """Machine code (`sm_90`) or PTX (`compute_90`) of a source file. Needs no GPU.
-
-    Raises:
-        InputError: NVRTC is not installed.
-        RuntimeError: the source does not compile; the message is the compiler's.
-    """
-    return _compile(source_text(path), path.name, tuple(sorted(defines.items())), architecture)
-
-
-def source_text(path: Path) -> str:
-    """A source file with what it includes (`#include "..."`, beside it) in its place."""
-    return _INCLUDE.sub(lambda found: source_text(path.parent / found[1]), path.read_text())
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    if "FOCAL3D_CACHE" in os.environ:
-        return Path(os.environ["FOCAL3D_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "focal3d"
-
-
 @functools.cache
 def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
-
-
-@functools.cache
-def can_overlap(device: int) -> bool:
-    """Whether a kernel may start before the one ahead of it has ended (Hopper and later)."""
-    version = ctypes.c_int()
-    _check(_driver().cuDriverGetVersion(ctypes.byref(version)), "version")
-    return (
-        torch.cuda.get_device_capability(device) >= (9, 0)
-        and version.value >= _OLDEST_DRIVER_TO_OVERLAP
-    )
 
 
 @functools.cache
@@ -251,99 +189,10 @@ def _module(path: Path, defines: tuple, device: int, exact: bool) -> ctypes.c_vo
             f"GPU {device} has compute capability {major}.{minor}; the GPU kernels need 8.0 or "
             f"later (Ampere); use device 'cpu'"
         )
-    image = _cached_code(path, defines, f"{major}{minor}{'a' if exact else ''}")
+    image = cached_code(path, defines, f"{major}{minor}{'a' if exact else ''}")
     module = ctypes.c_void_p()
     _check(_driver().cuModuleLoadData(ctypes.byref(module), image), path.name)
     return module
-
-
-def _cached_code(path: Path, defines: tuple, capability: str) -> bytes:
-    source = source_text(path)
-    key = hashlib.sha256(
-        repr((_CUBIN_KEY, source, defines, capability, torch.version.cuda)).encode()
-    ).hexdigest()[:32]
-    file = cache_folder() / f"{path.stem}_sm{capability}_{key}.cubin"
-    with suppress(OSError):
-        return file.read_bytes()
-    newest = max(_architectures())
-    known = capability.endswith("a") or int(capability) <= newest
-    target = f"sm_{capability}" if known else f"compute_{newest}"
-    image = _compile(source, path.name, defines, target)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as partial:
-            partial.write(image)
-        os.replace(partial.name, file)
-    except OSError as error:
-        warnings.warn(
-            f"compiled kernels can't be kept in {file.parent} ({error.strerror}) and will be "
-            f"compiled again by every process; set FOCAL3D_CACHE to a folder you may write to",
-            stacklevel=2,
-        )
-    return image
-
-
-def _compile(source: str, name: str, defines: tuple, architecture: str) -> bytes:
-    nvrtc = _nvrtc()
-    program = ctypes.c_void_p()
-    options = [
-        f"--gpu-architecture={architecture}", "-std=c++17", "--fmad=true", "-default-device",
-        *(f"-D{key}={value}" for key, value in defines),
-    ]  # fmt: skip
-    encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-    created = nvrtc.nvrtcCreateProgram(
-        ctypes.byref(program), source.encode(), name.encode(), 0, None, None
-    )
-    try:
-        if created or nvrtc.nvrtcCompileProgram(program, len(options), encoded):
-            raise RuntimeError(f"{name} does not compile for {architecture}:\n{_log(program)}")
-        kind = "CUBIN" if architecture.startswith("sm_") else "PTX"
-        size = ctypes.c_size_t()
-        getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
-        image = ctypes.create_string_buffer(size.value)
-        getattr(nvrtc, f"nvrtcGet{kind}")(program, image)
-        return image.raw
-    finally:
-        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-
-
-def _log(program: ctypes.c_void_p) -> str:
-    size = ctypes.c_size_t()
-    _nvrtc().nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    text = ctypes.create_string_buffer(max(size.value, 1))
-    _nvrtc().nvrtcGetProgramLog(program, text)
-    return text.value.decode(errors="replace")
-
-
-@functools.cache
-def _architectures() -> tuple[int, ...]:
-    nvrtc, count = _nvrtc(), ctypes.c_int()
-    nvrtc.nvrtcGetNumSupportedArchs(ctypes.byref(count))
-    found = (ctypes.c_int * count.value)()
-    nvrtc.nvrtcGetSupportedArchs(found)
-    return tuple(found)
-
-
-@functools.cache
-def _nvrtc() -> ctypes.CDLL:
-    major = (torch.version.cuda or "").split(".")[0]
-    names = [f"libnvrtc.so.{major}"] if major else ["libnvrtc.so.13", "libnvrtc.so.12"]
-    folders = [Path(entry) / "nvidia" for entry in sys.path if entry]
-    files = [
-        file
-        for folder in folders
-        for pattern in ("*/lib/libnvrtc.so.*", "*/*/lib/libnvrtc.so.*")
-        for file in sorted(folder.glob(pattern))
-        if re.fullmatch(rf"libnvrtc\.so\.{major or '[0-9]+'}(\.[0-9.]+)?", file.name)
-    ]
-    for candidate in [*names, *map(str, files), "libnvrtc.so"]:
-        with suppress(OSError):
-            return ctypes.CDLL(candidate)
-    raise InputError(
-        f"the CUDA kernels can't be compiled: NVRTC (libnvrtc.so.{major or '*'}) was not found; "
-        f"install it with `pip install nvidia-cuda-nvrtc{'-cu12' if major == '12' else ''}`, or "
-        f"use device 'cpu'"
-    )
 
 
 @functools.cache

@@ -5,15 +5,6 @@ typedef unsigned long long u64;
 typedef unsigned short u16;
 typedef unsigned char u8;
 
-// At the start of a kernel that may be launched before the one ahead of it has ended: what follows sees all that
-// earlier kernels wrote.
-__device__ __forceinline__ void await_earlier() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
 __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // Of a number that other blocks write and read meanwhile.

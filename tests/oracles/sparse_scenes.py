@@ -21,3 +21,16 @@ def random_coordinates(shape, batch_size, density, seed, empty_frames=(), corner
 def random_features(rows, channels, seed, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows, channels, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def entries_of(table, run):
+    """Of rows, -1 where there are none, as `runs.cuh` describes."""
+    if run == 1:
+        return table
+    runs = table.view(len(table) // run, run, table.shape[1])
+    seen = runs >= 0
+    first = runs.masked_fill(~seen, 1 << 30).amin(1)
+    bits = (seen.int() << torch.arange(run, dtype=torch.int32)[:, None]).sum(1, dtype=torch.int32)
+    for row in range(run):  # rows of a run follow one another
+        assert torch.equal(runs[:, row][seen[:, row]], (first + seen[:, :row].sum(1))[seen[:, row]])
+    return torch.where(bits > 0, first << run | bits, 0)

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import THREADS, Kernel, blocks
 from detector.ops.occupancy import lent
-from detector.ops.occupancy.shapes import Triple, shapes_along
+from detector.ops.occupancy.shapes import ONE, Triple, shapes_along
 from detector.ops.occupancy.tables import ConvTable, fill_table
 
 INDEX = Path(__file__).with_name("index.cu")
 SPAN, LINES_PER_SPAN = 1024, 32  # words and lines
 SPANS_PER_BLOCK = 4  # of the scan
 BYTES_PER_WORD = 8  # 4 of bits, 4 of rank
+USUAL_WINDOWS = {(3, 3, 3), (2, 2, 2), (3, 1, 1)}
 
 _mark = Kernel(INDEX, "mark", "PPiPPiiiiiPP")
 _mark_neighbours = Kernel(INDEX, "mark_neighbours", "PPiPPP" + "i" * 7)
@@ -36,8 +37,12 @@ _find_rows = Kernel(INDEX, "find_rows", "PPiPPiiiiiP")
 
 @functools.cache
 def _mark_windows(kernel_size: Triple, stride: Triple, dilation: Triple) -> Kernel:
-    names = [f"{kind}{axis}" for kind in "KSD" for axis in "ZYX"]
-    defines = dict(zip(names, (*kernel_size, *stride, *dilation), strict=True))
+    """Compiled for just these numbers if they are usual; for others compiling takes longer than it
+    saves."""
+    defines = {}
+    if kernel_size in USUAL_WINDOWS and max(stride) <= 2 and dilation == ONE:
+        names = [f"{kind}{axis}" for kind in "KSD" for axis in "ZYX"]
+        defines = dict(zip(names, (*kernel_size, *stride, *dilation), strict=True))
     return Kernel(INDEX, "mark_windows", "PPPiiiiPP" + "i" * 16, defines)
 
 
@@ -46,8 +51,6 @@ class Bits:
 
     `parts[i]` are grid i's words, a byte for each of their lines and the state of its scan.
     """
-
-    overlap = False
 
     def __init__(self, shapes: Sequence[Triple], batch_size: int, device: torch.device):
         spans = [max(1, -(-words_of(shape, batch_size) // SPAN)) for shape in shapes]
@@ -69,7 +72,7 @@ class Bits:
         _clear(
             (blocks(len(self.lines)),), THREADS, self.words, self.lines,
             len(self.lines) // LINES_PER_SPAN, self.state, len(self.state) // 2,
-            device=self.device, overlap=self.overlap,
+            device=self.device,
         )  # fmt: skip
 
 
@@ -84,11 +87,7 @@ class Bitmap:
         most_rows: how many rows there can be; of more, only the count is right.
         bits: of `Bits.parts`; None takes new ones.
         totals: (2,) int32 to count in; None takes new ones.
-
-    Kernels start before the ones ahead of them have ended where `overlap` is set.
     """
-
-    overlap = False
 
     def __init__(
         self, shape: Triple, batch_size: int, device: torch.device, most_rows: int,
@@ -137,7 +136,7 @@ class Bitmap:
             _mark(
                 (blocks(len(coordinates)),), THREADS, coordinates, count, len(coordinates),
                 self.words, self.lines, self.batch_size, *self.dimensions, outside, unsorted,
-                device=self.device.index, overlap=self.overlap,
+                device=self.device.index,
             )  # fmt: skip
 
     def mark_windows(
@@ -149,7 +148,7 @@ class Bitmap:
             (blocks(len(finer.listed) * kernel_size[0]),), THREADS, finer.words, finer.listed,
             finer.totals[1:], len(finer.listed), *finer.shape[:2], finer.line_words, self.words,
             self.lines, *self.dimensions, *kernel_size, *stride, *padding, *dilation,
-            device=self.device.index, overlap=self.overlap,
+            device=self.device.index,
         )  # fmt: skip
 
     def mark_neighbours(
@@ -169,7 +168,7 @@ class Bitmap:
         _scan(
             (blocks(spans, SPANS_PER_BLOCK),), THREADS, self.words, self.lines, spans, self.state,
             self.rank, self.listed, len(self.listed), self.tile_words, len(self.tile_words),
-            self.totals, device=self.device.index, overlap=self.overlap,
+            self.totals, device=self.device.index,
         )  # fmt: skip
         if coordinates is not None:
             self.emit(coordinates)
@@ -181,7 +180,7 @@ class Bitmap:
             _emit(
                 (blocks(most),), THREADS, self.words, self.rank, self.listed, self.totals[1:],
                 most, coordinates, len(coordinates), *self.shape[:2], self.line_words,
-                device=self.device.index, overlap=self.overlap,
+                device=self.device.index,
             )  # fmt: skip
 
     def find_rows(

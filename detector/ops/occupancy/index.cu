@@ -18,7 +18,6 @@
 extern "C" __global__ void mark(
     const int4* coordinates, const int* count, int capacity, u32* words, u8* lines, int batch,
     int Z, int Y, int X, int W, int* outside, int* unsorted) {
-  await_earlier();
   int n = count ? min(*count, capacity) : capacity;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
@@ -89,7 +88,6 @@ extern "C" __global__ void mark_windows(
   const int kz = given_kz, ky = given_ky, kx = given_kx, sz = given_sz, sy = given_sy, sx = given_sx;
   const int dz = given_dz, dy = given_dy, dx = given_dx;
 #endif
-  await_earlier();
   const int i = (blockIdx.x * blockDim.x + threadIdx.x) / kz, layer = blockIdx.x * blockDim.x + threadIdx.x - i * kz;
   if (i >= min(*listed_count, capacity)) return;
   const int from = listed[i], line = from / finer_words, plane = line / finer_y, frame = plane / finer_z;
@@ -207,7 +205,6 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
     const u32* words, const u8* lines, int spans, u64* state, int* rank, int* listed, int listed_capacity,
     int* tile_words, int tiles, int* totals) {
   __shared__ u64 sums[SCAN_WARPS];
-  await_earlier();
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
@@ -274,7 +271,6 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
 
 // Bits, lines and states of scans to zero again, of what they name alone; a warp takes a span.
 extern "C" __global__ void clear(u32* words, u8* lines, int spans, u64* state, int states) {
-  await_earlier();
   int i = blockIdx.x * blockDim.x + threadIdx.x, lane = i & 31;
   for (int s = i; s < states; s += gridDim.x * blockDim.x) state[s] = 0;
   if (i >> 5 >= spans) return;
@@ -288,7 +284,6 @@ extern "C" __global__ void clear(u32* words, u8* lines, int spans, u64* state, i
 extern "C" __global__ void emit(
     const u32* words, const int* rank, const int* listed, const int* listed_count, int listed_capacity,
     int4* coordinates, int capacity, int Z, int Y, int W) {
-  await_earlier();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*listed_count, listed_capacity)) return;
   const int word = listed[i];

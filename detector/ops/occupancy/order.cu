@@ -7,7 +7,6 @@
 extern "C" __global__ void __launch_bounds__(WINDOW) order_table(
     const int* table, int pitch, const int* count, int capacity, int* out, int out_pitch, u32* masks, int* order) {
   __shared__ Ordering shared;
-  await_earlier();
   const int first = blockIdx.x * WINDOW, o = first + threadIdx.x, n = min(*count, capacity);
   if (first >= n) return;
   int rows[OFFSETS];
@@ -25,7 +24,6 @@ extern "C" __global__ void __launch_bounds__(WINDOW) order_table(
 extern "C" __global__ void __launch_bounds__(LIST_THREADS) list_tiles(
     const u32* masks, const int* count, int capacity, int* list) {
   __shared__ int places[32];  // of tiles of 31 offsets and more, of 30, ... of none
-  await_earlier();
   const int tid = threadIdx.x, n = min(*count, capacity), tiles = (n + 63) / 64;
   if (tid < 32) places[tid] = 0;
   __syncthreads();

@@ -4,9 +4,14 @@
 //
 // Macros:
 //   OFFSETS   of the table, at most 32
+//   RUN       offsets of an entry (`runs.cuh`); 1 where it isn't set
 //   WINDOW    columns that are sorted together, one a thread: a power of two from 64 on
 
-#define AT_ONCE 9  // offsets whose rows pass through shared memory together
+#ifndef RUN
+#define RUN 1
+#endif
+#define ENTRIES (OFFSETS / RUN)
+#define AT_ONCE 9  // of them, which pass through shared memory together
 
 // The smallest thread gets the smallest of the block's keys (Batcher's bitonic sort).
 __device__ __forceinline__ u32 sorted(u32 key, u32 (*said)[WINDOW]) {
@@ -47,11 +52,11 @@ struct Ordering {
 };
 
 // Writes a block's columns [first, first + WINDOW) in order, as many as there are; `mask` says through which
-// offsets this thread's column sees anything, `row_of(k)` what.
-//   out[k * pitch + p] = row of offset k of column order[p], masks[p / 32] as in `tables.cu`
-template <class RowOf>
+// offsets this thread's column sees anything, `entry_of(i)` what.
+//   out[i * pitch + p] = entry i of column order[p], masks[p / 32] as in `tables.cu`
+template <class EntryOf>
 __device__ __forceinline__ void write_in_order(
-    Ordering& shared, int first, int n, u32 mask, RowOf row_of, int* out, int pitch, u32* masks, int* order) {
+    Ordering& shared, int first, int n, u32 mask, EntryOf entry_of, int* out, int pitch, u32* masks, int* order) {
   const int tid = threadIdx.x, o = first + tid;
   // Columns beyond the count stay behind the others.
   const u32 place = place_of(mask) << (32 - OFFSETS);
@@ -66,13 +71,13 @@ __device__ __forceinline__ void write_in_order(
   if ((tid & 31) == 0 && o < n) masks[o >> 5] = all;
   if (o < n) order[o] = first + from;
 #pragma unroll
-  for (int start = 0; start < OFFSETS; start += AT_ONCE) {
+  for (int start = 0; start < ENTRIES; start += AT_ONCE) {
 #pragma unroll
-    for (int k = start; k < min(OFFSETS, start + AT_ONCE); k++) shared.staged[k - start][own] = row_of(k);
+    for (int i = start; i < min(ENTRIES, start + AT_ONCE); i++) shared.staged[i - start][own] = entry_of(i);
     __syncthreads();
 #pragma unroll
-    for (int k = start; k < min(OFFSETS, start + AT_ONCE); k++)
-      if (o < n) out[(long long)k * pitch + o] = shared.staged[k - start][tid];
+    for (int i = start; i < min(ENTRIES, start + AT_ONCE); i++)
+      if (o < n) out[(long long)i * pitch + o] = shared.staged[i - start][tid];
     __syncthreads();
   }
 }

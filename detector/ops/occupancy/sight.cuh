@@ -1,5 +1,7 @@
 // What a convolution's sites see in a bitmap index, whose layout `index.cu` describes. After `bits.cuh`.
 
+#include "runs.cuh"
+
 // A bitmap and where a site's cells lie in it: site * stride - padding + offset * dilation.
 struct Lookup {
   const u32* words;
@@ -55,24 +57,60 @@ template <int Kz, int Ky, int Kx, bool RUN_ON = true> struct Sight {
     if (!RUN_ON && shift + bit >= 32) found = second[RUN_ON ? 0 : i] + __popcll(before >> (32 - shift));
     return cells[i] >> bit & 1 && found < l.most_rows ? found : -1;
   }
+  // Of the run of offsets along line i; dx is 1.
+  __device__ __forceinline__ int entry(int i, const Lookup& l) const {
+    u32 bits = (u32)cells[i] & ((1u << Kx) - 1);
+    if (first[i] + __popc(bits) > l.most_rows)
+      for (int d = Kx - 1; d >= 0 && first[i] + __popc(bits) > l.most_rows; d--) bits &= (1u << d) - 1;
+    return bits ? (int)((u32)first[i] << Kx | bits) : 0;
+  }
 };
 
-// table[k * pitch + o] = row_of(k), and the masks of each 32 sites; a warp's lanes come together.
-template <int OFFSETS, class RowOf>
+// table[i * pitch + o] = entry_of(i), of runs of N offsets, and the masks of each 32 sites; a warp's lanes come
+// together.
+template <int Runs, int N, class EntryOf>
 __device__ __forceinline__ void write_column(
-    RowOf row_of, int o, bool alive, int* table, int pitch, u32* masks, int mask_words) {
-  u32 mask = 0;
+    EntryOf entry_of, int o, bool alive, int* table, int pitch, u32* masks, int mask_words) {
+  const int words = (Runs * N + 31) / 32;
+  u32 seen[words] = {};
   table += o;
 #pragma unroll
-  for (int k = 0; k < OFFSETS; k++, table += pitch) {
-    const int row = row_of(k);
-    if (alive) *table = row;
-    if (__any_sync(~0u, row >= 0)) mask |= 1u << (k & 31);
-    if ((k & 31) == 31 || k == OFFSETS - 1) {
-      if ((o & 31) == 0 && alive) masks[(o >> 5) * mask_words + (k >> 5)] = mask;
-      mask = 0;
-    }
+  for (int i = 0; i < Runs; i++, table += pitch) {
+    const int entry = entry_of(i), word = i * N / 32, shift = i * N % 32;
+    const u32 bits = Entry<N>::seen(entry);
+    if (alive) *table = entry;
+    seen[word] |= bits << shift;
+    if (shift + N > 32) seen[word + 1] |= bits >> (32 - shift);
   }
+#pragma unroll
+  for (int word = 0; word < words; word++) {
+    const u32 all = __reduce_or_sync(~0u, seen[word]);
+    if ((o & 31) == 0 && alive) masks[(o >> 5) * mask_words + word] = all;
+  }
+}
+
+// The same where a warp's sites are the columns `o` that follow one another from anywhere in the tile `first` on:
+// adds to the masks, for others have a part in its tiles.
+template <int Runs, int N, class EntryOf>
+__device__ __forceinline__ void add_to_column(
+    EntryOf entry_of, int o, bool alive, int first, int* table, int pitch, u32* masks, int mask_words) {
+  const int words = (Runs * N + 31) / 32;
+  u32 seen[words] = {};
+#pragma unroll
+  for (int i = 0; i < Runs; i++) {
+    const int entry = entry_of(i), word = i * N / 32, shift = i * N % 32;
+    const u32 bits = Entry<N>::seen(entry);
+    if (alive) table[(long long)i * pitch + o] = entry;
+    seen[word] |= bits << shift;
+    if (shift + N > 32) seen[word + 1] |= bits >> (32 - shift);
+  }
+#pragma unroll
+  for (int word = 0; word < words; word++)
+#pragma unroll
+    for (int tile = first; tile < first + 2; tile++) {
+      const u32 all = __reduce_or_sync(~0u, alive && o >> 5 == tile ? seen[word] : 0);
+      if ((threadIdx.x & 31) == 0 && all) atomicOr(&masks[tile * mask_words + word], all);
+    }
 }
 
 // A bitmap as `scan` left it, whose voxels are sites.

@@ -12,9 +12,13 @@
 // Macros, where a kernel's size is known and (KX - 1) * dx <= 32; otherwise none:
 //   KZ, KY, KX   the kernel
 //   THREADS      of a block
+//   RUN          1, or KX where dx is 1: the table has an entry for each KX offsets, as `runs.cuh` describes
 //   WINDOW       as many: a table in order is written (see `order.cuh`), and the plain one if it isn't null
 #ifdef KZ
 #define OFFSETS (KZ * KY * KX)
+#ifndef RUN
+#define RUN 1
+#endif
 #ifdef WINDOW
 #include "order.cuh"
 #define TOGETHER WINDOW  // threads that all stay where any has a site
@@ -27,16 +31,20 @@ __device__ __forceinline__ void fill(
     int order_pitch, u32* order_masks, int* order) {
   Sight<KZ, KY, KX> sight;
   sight.look(c, o < n, l);
-  auto row_of = [&](int k) { return sight.row(k, l); };
+#if RUN > 1
+  auto entry_of = [&](int i) { return sight.entry(i, l); };
+#else
+  auto entry_of = [&](int k) { return sight.row(k, l); };
+#endif
 #ifdef WINDOW
   __shared__ Ordering shared;
   u32 mask = 0;
 #pragma unroll
-  for (int k = 0; k < OFFSETS; k++) mask |= (u32)(row_of(k) >= 0) << k;
-  write_in_order(shared, o - (int)threadIdx.x, n, mask, row_of, in_order, order_pitch, order_masks, order);
+  for (int i = 0; i < OFFSETS / RUN; i++) mask |= Entry<RUN>::seen(entry_of(i)) << (i * RUN);
+  write_in_order(shared, o - (int)threadIdx.x, n, mask, entry_of, in_order, order_pitch, order_masks, order);
   if (!table) return;
 #endif
-  write_column<OFFSETS>(row_of, o, o < n, table, pitch, masks, mask_words);
+  write_column<OFFSETS / RUN, RUN>(entry_of, o, o < n, table, pitch, masks, mask_words);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) fill_table(
@@ -45,7 +53,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_table(
     int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
     int* order) {
-  await_earlier();
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
   const int n = min(*count, capacity);
@@ -61,7 +68,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_scanned(
     const int* rank, int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
     int* order) {
-  await_earlier();
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int place = o < capacity ? tile_words[o >> 5] : 0;  // asked for beside the count
   const int n = min(totals[0], capacity);
@@ -78,7 +84,6 @@ extern "C" __global__ void fill_table(
     int Z, int Y, int X, int W,
     int kz, int ky, int kx, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int*, int, u32*, int*) {
-  await_earlier();
   int n = min(*count, capacity);
   int o = blockIdx.x * blockDim.x + threadIdx.x;
   if ((o & ~31) >= n) return;

@@ -18,7 +18,7 @@ from jaxtyping import Int32
 from torch import Tensor
 
 from detector.ops.cuda_runtime import THREADS, Kernel, blocks
-from detector.ops.occupancy.shapes import Triple
+from detector.ops.occupancy.shapes import ONE, Triple
 
 if TYPE_CHECKING:
     from detector.ops.occupancy.gpu import Bitmap
@@ -39,25 +39,33 @@ _mask_table = Kernel(TABLES, "mask_table", "PiiiPi")
 class ConvTable:
     """What a convolution reads of a kernel map."""
 
-    table: Int32[Tensor, "K V_out"]
-    """Rows lie apart by a multiple of 32."""
+    table: Int32[Tensor, "entries V_out"]
+    """Rows lie apart by a multiple of 32. With `run` 1 as in a kernel map; otherwise one for each
+    run of so many offsets along x, as `runs.cuh` describes: a third of the bytes for 3."""
     masks: Int32[Tensor, "tiles words"]
     """Which offsets each 32 columns use, in words of 32 offsets."""
     order: Int32[Tensor, " V_out"] | None = None
     """The output row that each column stands for; None: they follow one another."""
     tiles: Int32[Tensor, " tiles"] | None = None
     """With an order: tiles of 64 columns, those with most offsets first."""
+    run: int = 1
 
     @classmethod
     def empty(
-        cls, offsets: int, columns: int, device: torch.device, *, in_order: bool = False
-    ) -> ConvTable:
+        cls, offsets: int, columns: int, device: torch.device, *, in_order: bool = False,
+        run: int = 1,
+    ) -> ConvTable:  # fmt: skip
         pitch = max(-(-columns // 32) * 32, 32)
-        table = torch.empty(offsets, pitch, dtype=torch.int32, device=device)[:, :columns]
+        table = torch.empty(offsets // run, pitch, dtype=torch.int32, device=device)[:, :columns]
         masks = torch.empty(pitch // 32, -(-offsets // 32), dtype=torch.int32, device=device)
         if not in_order:
-            return cls(table, masks)
-        return cls(table, masks, table.new_empty(columns), table.new_empty(-(-columns // 64)))
+            return cls(table, masks, run=run)
+        order, tiles = table.new_empty(columns), table.new_empty(-(-columns // 64))
+        return cls(table, masks, order, tiles, run)
+
+    @property
+    def offsets(self) -> int:
+        return len(self.table) * self.run
 
     @property
     def _place(self) -> tuple[Tensor, int, Tensor, int]:
@@ -65,19 +73,29 @@ class ConvTable:
 
 
 def can_be_ordered(kernel_size: Triple, dilation: Triple) -> bool:
-    return math.prod(kernel_size) in ORDERED and _is_known(kernel_size, dilation)
+    return math.prod(kernel_size) in ORDERED and is_known(kernel_size, dilation)
 
 
-def _is_known(kernel_size: Triple, dilation: Triple) -> bool:
+def run_of(kernel_size: Triple, dilation: Triple) -> int:
+    """How many offsets an entry of a table can stand for."""
+    along = kernel_size[2]
+    return along if dilation[2] == 1 and along <= 5 and is_known(kernel_size, dilation) else 1
+
+
+def is_known(kernel_size: Triple, dilation: Triple = ONE) -> bool:
     """Whether there are kernels for just this size."""
     return math.prod(kernel_size) <= 125 and (kernel_size[2] - 1) * dilation[2] <= 32
 
 
 @functools.cache
-def _filling(name: str, signature: str, kernel_size: Triple | None, in_order: bool) -> Kernel:
+def _filling(
+    name: str, signature: str, kernel_size: Triple | None, in_order: bool, run: int = 1
+) -> Kernel:
     """For one kernel size, or for any."""
     defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True)) if kernel_size else {}
     defines |= dict(THREADS=WINDOW, WINDOW=WINDOW) if in_order else dict(THREADS=TABLE_THREADS)
+    if run > 1:
+        defines["RUN"] = run
     return Kernel(TABLES, name, signature + "PiPiPiPP", defines)
 
 
@@ -90,7 +108,8 @@ def fill_table(
     `count` sites.
 
     Args:
-        into: one table, or two of which one is in order (`can_be_ordered`).
+        into: one table, or two of which one is in order (`can_be_ordered`), with runs of one
+            length, 1 or `run_of`.
         most_rows: from this row on they count as absent.
     """
     if not len(sites):
@@ -100,11 +119,13 @@ def fill_table(
         most_rows,
     )  # fmt: skip
     threads, places = _places(into)
-    size = kernel_size if _is_known(kernel_size, dilation) else None
-    kernel = _filling("fill_table", "PPiPP" + "i" * 17, size, threads == WINDOW)
+    size = kernel_size if is_known(kernel_size, dilation) else None
+    kernel = _filling(
+        "fill_table", "PPiPP" + "i" * 17, size, threads == WINDOW, _run_of(into)
+    )
     kernel(
         (blocks(len(sites), threads),), threads, sites, count, len(sites), *about, *places,
-        device=bitmap.device.index, overlap=bitmap.overlap,
+        device=bitmap.device.index,
     )  # fmt: skip
     _list_tiles(into, count)
 
@@ -115,7 +136,7 @@ def fill_scanned(
     most_rows: int = ALL_ROWS,
 ) -> None:  # fmt: skip
     """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates."""
-    if not _is_known(kernel_size, dilation):
+    if not is_known(kernel_size, dilation):
         sites.emit(coordinates)
         fill_table(
             bitmap, coordinates, sites.count, into, kernel_size, stride, padding, dilation,
@@ -124,14 +145,20 @@ def fill_scanned(
     elif len(coordinates):
         threads, places = _places(into)
         kernel = _filling(
-            "fill_scanned", "PPPiPPiiiPiPP" + "i" * 14, kernel_size, threads == WINDOW
-        )
+            "fill_scanned", "PPPiPPiiiPiPP" + "i" * 14, kernel_size, threads == WINDOW,
+            _run_of(into),
+        )  # fmt: skip
         kernel(
             (blocks(len(coordinates), threads),), threads, *sites.scanned, coordinates,
             len(coordinates), bitmap.words, bitmap.rank, *bitmap.dimensions, *stride, *padding,
-            *dilation, most_rows, *places, device=bitmap.device.index, overlap=bitmap.overlap,
+            *dilation, most_rows, *places, device=bitmap.device.index,
         )  # fmt: skip
         _list_tiles(into, sites.count)
+
+
+def _run_of(into: Sequence[ConvTable]) -> int:
+    (run,) = {table.run for table in into}
+    return run
 
 
 def _places(into: Sequence[ConvTable]) -> tuple[int, tuple]:
@@ -169,7 +196,7 @@ def _list_tiles(tables: Sequence[ConvTable], count: Tensor) -> None:
     """Of those that are in order."""
     for table in tables:
         if table.tiles is not None:
-            _listing(len(table.table))(
+            _listing(table.offsets)(
                 (1,), LIST_THREADS, table.masks, count, table.table.shape[1], table.tiles,
                 device=table.table.get_device(),
             )  # fmt: skip

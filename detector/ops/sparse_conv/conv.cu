@@ -85,31 +85,30 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
       float sum[MB][NB][4] = {};
       Walk walk;
       walk.start(masks, first, n);
-      Rows rows;
-      // Products of one step, features of the next on their way, rows of the one after those. Past
-      // the last step there are no rows, and fetching none costs next to nothing.
+      // Products of one step, features of the DEPTH - 1 after it on their way, rows of the DEPTH after
+      // those. Past the last step there are no rows, and fetching none costs next to nothing.
       Inputs in[DEPTH];
-      int steps[DEPTH];
-      Rows ahead[DEPTH - 1];
+      Rows rows[DEPTH];
+      int steps[DEPTH], asked[DEPTH];
+      auto ask = [&](int slot) {
+        asked[slot] = walk.next();
+        load_rows(rows[slot], table, pitch, first, n, asked[slot]);
+      };
+      auto fetch = [&](int slot) {
+        steps[slot] = asked[slot];
+        gather(in[slot], rows[slot], own_bytes, steps[slot]);
+      };
 #pragma unroll
-      for (int s = 0; s < DEPTH - 1; s++) {
-        steps[s] = walk.next();
-        load_rows(ahead[s], table, pitch, first, n, steps[s]);
-      }
+      for (int s = 0; s < DEPTH; s++) ask(s);
 #pragma unroll
-      for (int s = 0; s < DEPTH - 1; s++) gather(in[s], ahead[s], own_bytes, steps[s]);
-      int later = walk.next();
-      load_rows(rows, table, pitch, first, n, later);
+      for (int s = 0; s < DEPTH - 1; s++) { fetch(s); ask(s); }
       bool more = true;
       while (more) {
 #pragma unroll
         for (int s = 0; s < DEPTH; s++) {
           if (steps[s] < 0) { more = false; break; }
-          const int free = (s + DEPTH - 1) % DEPTH;
-          steps[free] = later;
-          gather(in[free], rows, own_bytes, later);
-          later = walk.next();
-          load_rows(rows, table, pitch, first, n, later);
+          fetch((s + DEPTH - 1) % DEPTH);
+          ask((s + DEPTH - 1) % DEPTH);
           wait_for(steps[s]);
           multiply(sum, in[s], weights + steps[s] * STEP_WORDS);
         }

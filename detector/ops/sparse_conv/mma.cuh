@@ -34,30 +34,29 @@ __device__ __forceinline__ void fetch8(u32* v, const char* features, int row) {
   v[0] = x.x; v[1] = x.y;
 }
 
-struct Rows { int at[NB]; };  // of this thread's column in each eight
+struct Rows { int at[NB]; };  // entries of this thread's column in each eight
 
-// Which rows the tile's voxels see at a step; none at step -1.
+// What the tile's voxels see at a step; nothing at step -1.
 __device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, int first, int count, int step) {
-  int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
-  if (PACK == 4) k += lane & 3;
-  if (PACK == 2) k += (lane & 3) >> 1;
-  int last = k < OFFSETS ? count : 0, o = first + (lane >> 2);
-  const int* from = table + (long long)k * pitch + o;
+  const int k = own_offset(step), last = k < OFFSETS ? count : 0, o = first + ((threadIdx.x & 31) >> 2);
+  const int* from = table + (long long)(k / RUN) * pitch + o;
 #pragma unroll
-  for (int j = 0; j < NB; j++) rows.at[j] = o + 8 * j < last ? from[8 * j] : -1;
+  for (int j = 0; j < NB; j++) rows.at[j] = o + 8 * j < last ? from[8 * j] : Entry<RUN>::nothing;
 }
 
 struct Inputs { u32 v[NB][KS * 2]; };  // of one step
 
 // `features` points to this thread's bytes of row 0.
 __device__ __forceinline__ void gather(Inputs& in, const Rows& rows, const char* features, int step) {
-  const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
+  const int half = HALVES > 1 ? step & (HALVES - 1) : 0, d = own_offset(step) % RUN;
 #pragma unroll
-  for (int j = 0; j < NB; j++)
-    if (CHUNK <= 16) fetch8(in.v[j], features, rows.at[j]);
+  for (int j = 0; j < NB; j++) {
+    const int row = Entry<RUN>::row(rows.at[j], d);
+    if (CHUNK <= 16) fetch8(in.v[j], features, row);
     else
 #pragma unroll
-      for (int i = 0; i < KS / 2; i++) fetch16(in.v[j] + 4 * i, features, rows.at[j], half * CHUNK * 2 + i * 64);
+      for (int i = 0; i < KS / 2; i++) fetch16(in.v[j] + 4 * i, features, row, half * CHUNK * 2 + i * 64);
+  }
 }
 
 __device__ __forceinline__ void multiply(float (&sum)[MB][NB][4], const Inputs& in, const u32* weights) {

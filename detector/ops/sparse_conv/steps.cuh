@@ -2,6 +2,7 @@
 
 #include "../device.cuh"
 #include "../half.cuh"
+#include "../occupancy/runs.cuh"
 
 #define CHUNK (CIN > 64 ? 64 : CIN)           // channels taken in one step
 #define HALVES (CIN / CHUNK)
@@ -10,6 +11,18 @@
 #define GROUPS ((OFFSETS + PACK - 1) / PACK)
 #define STEPS (GROUPS * HALVES)
 #define MASK_WORDS ((OFFSETS + 31) / 32)
+
+#ifndef RUN
+#define RUN 1  // offsets of an entry of the table
+#endif
+
+// The offset that a thread fetches features through at a step; OFFSETS or more is none.
+__device__ __forceinline__ int own_offset(int step) {
+  int k = step < 0 ? OFFSETS : step / HALVES * PACK;
+  if (PACK == 4) k += threadIdx.x & 3;
+  if (PACK == 2) k += (threadIdx.x & 3) >> 1;
+  return k;
+}
 
 // The next offset of a mask, as the first step of its group; `step` stays -1 where none is left.
 __device__ __forceinline__ void pop_step(u32 (&left)[MASK_WORDS], int& step) {

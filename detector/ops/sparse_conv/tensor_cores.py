@@ -157,13 +157,14 @@ class Convolution:
 
 def best_convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int,
-    *, in_order: bool = False,
+    *, in_order: bool = False, run: int = 1,
 ) -> Convolution:  # fmt: skip
     """The kernels that measured fastest for about so many output rows on an H100 or H200; how they
     divide the work changes no result beyond rounding.
 
     Args:
         in_order: the table is, so that its tiles' work differs much.
+        run: offsets of an entry of the table.
     """
     wide = dtype == torch.float32
     if wide:
@@ -175,8 +176,9 @@ def best_convolution(
         # Otherwise every row is fetched four times, for a quarter of the output channels each.
         tile_rows = 128 if rows <= 128 * multiprocessors(device) else 192
         return convolution(
-            dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
-        )
+            dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90,
+            run=run,
+        )  # fmt: skip
     uneven = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
     dealt = in_order or (in_channels >= 16 and (rows >= DEALT_ROWS or uneven))
     tile_rows, warps, resident = 32, 8, 1
@@ -200,7 +202,7 @@ def best_convolution(
         warps = 16
     return convolution(
         dtype, in_channels // 2 if wide else in_channels, out_channels, offsets, device, tile,
-        tile_rows, warps, resident, dealt=dealt,
+        tile_rows, warps, resident, dealt=dealt, run=run,
     )  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def _is_hopper(device: int) -> bool:
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
     tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
-    dealt: bool = False,
+    dealt: bool = False, run: int = 1,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets;
     float32 is multiplied as TF32, by `conv.cu` alone.
@@ -233,6 +235,7 @@ def convolution(
         depth: steps whose features are on their way or in use.
         source: `CONV`, or `CONV_SM90`, which needs a Hopper GPU.
         dealt: in `conv.cu`, tiles are given out as warps ask for them.
+        run: offsets of an entry of the table.
     """
     wide = dtype == torch.float32
     words = 2 * in_channels if wide else in_channels
@@ -242,6 +245,8 @@ def convolution(
         CIN=words, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
         DEPTH=depth, BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
+    if run > 1:
+        defines["RUN"] = run
     packed_words = weight_bytes // 4
     if source == CONV:
         defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), TF32=int(wide))

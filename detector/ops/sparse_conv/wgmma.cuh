@@ -46,22 +46,20 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
 // used: that any earlier would wait for them.
 struct Inputs { u32 v[2][2 * KS]; };
 
-// Rows that a thread's two rows of the tile see at a step; none at step -1.
+// What a thread's two rows of the tile see at a step, as the table has it; nothing at step -1.
 __device__ __forceinline__ int2 load_rows(const int* table, int pitch, int first, int count, int step) {
-  int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
-  if (PACK == 4) k += lane & 3;
-  if (PACK == 2) k += (lane & 3) >> 1;
-  int last = k < OFFSETS ? count : 0, o = first + (threadIdx.x >> 5) * 16 + (lane >> 2);
-  const int* from = table + (long long)k * pitch + o;
-  return make_int2(o < last ? __ldg(from) : -1, o + 8 < last ? __ldg(from + 8) : -1);
+  const int k = own_offset(step), last = k < OFFSETS ? count : 0;
+  const int o = first + (threadIdx.x >> 5) * 16 + ((threadIdx.x & 31) >> 2);
+  const int* from = table + (long long)(k / RUN) * pitch + o;
+  return make_int2(o < last ? __ldg(from) : Entry<RUN>::nothing, o + 8 < last ? __ldg(from + 8) : Entry<RUN>::nothing);
 }
 
 // `features` points to this thread's bytes of row 0; what is missing is zero.
 __device__ __forceinline__ void gather(Inputs& in, int2 rows, const char* features, int step) {
-  const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
+  const int half = HALVES > 1 ? step & (HALVES - 1) : 0, d = own_offset(step) % RUN;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const int row = r ? rows.y : rows.x;
+    const int row = Entry<RUN>::row(r ? rows.y : rows.x, d);
     const char* from = features + (long long)row * (CIN * 2) + half * CHUNK * 2;
     u32* v = in.v[r];
     if (CHUNK <= 16)

@@ -44,6 +44,7 @@ class NormKernels:
         self._together = THREADS * PIECE // channels
         self._sum_rows = Kernel(SOURCE, "sum_rows", "PiPP", defines)
         self._normalize = Kernel(SOURCE, "normalize", "PPiiPPPffPPPPPP", defines)
+        self._normalize_again = Kernel(SOURCE, "normalize_again", "PiPPP", defines)
         self._sum_gradients = Kernel(SOURCE, "sum_gradients", "PPPiPPP", defines)
         self._input_gradient = Kernel(SOURCE, "input_gradient", "PPPPiiPPPPPP", defines)
 
@@ -96,6 +97,15 @@ class NormKernels:
             norm.eps, norm.momentum, norm.running_mean, norm.running_var,
             norm.num_batches_tracked, residual, statistics, y, device=device,
         )  # fmt: skip
+
+    def start_again(
+        self, x: Memory, rows: int, statistics: Memory, y: Memory, *, device: int,
+        count: Memory = None,
+    ) -> None:  # fmt: skip
+        """The result of `start_forward` once more; without a residual."""
+        self._normalize_again(
+            (self._blocks(rows)[1],), THREADS, x, rows, count, statistics, y, device=device
+        )
 
     def start_backward(
         self, gradient: Memory, x: Memory, y: Memory, rows: int, weight: Tensor,

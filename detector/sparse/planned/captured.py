@@ -22,7 +22,7 @@ from detector.ops.occupancy.tables import ConvTable, fill_table
 from detector.sparse.planned.chain import Layer, Shape
 from detector.sparse.planned.chain_pass import ChainPass
 
-ROOM = 1.1
+ROOM = 1.05
 """How many times the largest batch's voxels there is room for."""
 
 
@@ -68,7 +68,9 @@ class CapturedChain:
         self._maps, maps, counts = self._with_room(device)
         self.chain = ChainPass(layers, maps, counts, shape, device)
         self.chain.make_room()
-        self._gradient = torch.zeros_like(self.chain.out)
+        # The result is copied out at once; only a residual block asks for it again.
+        again = layers[-1].residual
+        self._gradient = torch.zeros_like(self.chain.out) if again else self.chain.out
         self._lender = Lender(self.chain.held) if lends else None
         self._forward = capture(self.chain.forward, device)
         self._backward = capture(lambda: self.chain.backward(self._gradient), device)

@@ -20,10 +20,9 @@ FLOAT, HALF = 4, 2  # bytes
 class ChainPass:
     """Forward and backward, once for each filling of `features`.
 
-    For the backward pass a layer leaves what its convolution gave and what its norm made of that.
-    Gradients take their place: that of the convolution's output overwrites it, and that of the
-    norm's output, which is the next layer's input, overwrites that once the next layer's weights
-    have their gradient.
+    For the backward pass a layer leaves what its convolution gave, which is overwritten by its
+    gradient. What its norm makes of that is made again when the next layer's weights want their
+    gradient; it is kept only where a residual block adds it to another or ends with it.
 
     Args:
         maps: of each layer; they may have room for more rows than hold anything.
@@ -60,14 +59,22 @@ class ChainPass:
         self.out = torch.empty(
             maps[-1].rows_out, layers[-1].conv.out_channels, dtype=dtype, device=device
         )
-        # Of each layer its convolution's and its norm's output; the last norm's is the result.
-        self.held = torch.empty(2 * sum(sizes) - sizes[-1], dtype=dtype, device=device)
+        # Of each layer its convolution's output, and its norm's where that is kept; the last is the
+        # result. The others' place, which is one for all, is the gradients', too.
+        self._kept = [self._keeps(number) for number in range(len(layers))]
+        passing = max(
+            [0, *(size for size, kept in zip(sizes, self._kept, strict=True) if not kept)]
+        )
+        own = [size * (1 + kept) for size, kept in zip(sizes, self._kept, strict=True)]
+        own[-1] = sizes[-1]
+        self.held = torch.empty(passing + sum(own), dtype=dtype, device=device)
+        self._passing = self.held.data_ptr()
         self.convolved, self.inputs = [], [self.features.data_ptr()]
-        address = self.held.data_ptr()
-        for size in sizes:
+        address = self._passing + passing * HALF
+        for size, kept, taken in zip(sizes, self._kept, own, strict=True):
             self.convolved.append(address)
-            self.inputs.append(address + size * HALF)
-            address += 2 * size * HALF
+            self.inputs.append(address + size * HALF if kept else self._passing)
+            address += taken * HALF
         self.inputs[-1] = self.out.data_ptr()
         self._statistics = torch.empty(
             4 * sum(layer.conv.out_channels for layer in layers), device=device
@@ -75,6 +82,12 @@ class ChainPass:
         self._scratch = torch.empty(
             MOST_SUMS + max(c.packed_words for c in self.convolutions), device=device
         )
+
+    def _keeps(self, number: int) -> bool:
+        """Whether the output of a layer's norm is needed for longer than the next layer's turn."""
+        layers = self.layers
+        summand = number + 2 < len(layers) and layers[number + 2].residual
+        return layers[number].residual or summand or number + 1 == len(layers)
 
     def forward(self) -> None:
         """`features` to `out`."""
@@ -164,6 +177,13 @@ class ChainPass:
                 count=self.counts[number + 1],
             )  # fmt: skip
             at -= FLOAT * weight.numel()
+            if number > 0 and not self._kept[number - 1]:
+                before = layers[number - 1].conv.out_channels
+                self.norms[number - 1].start_again(
+                    self.convolved[number - 1], self.maps[number - 1].rows_out,
+                    statistics - 4 * FLOAT * before, self.inputs[number], device=self.device,
+                    count=self.counts[number],
+                )  # fmt: skip
             self._weight_gradient(number, x, at)
             if self._back[number] is None:
                 return

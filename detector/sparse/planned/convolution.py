@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detector.ops.sparse_conv import tensor_cores
-from detector.sparse.planned.levels import Level, Table
+from detector.sparse.planned.levels import Level, Rows, Table
 
 
 class PlannedConvolution:
@@ -20,20 +20,22 @@ class PlannedConvolution:
         columns: of the rows that come in, which may be wider than the weight's channels.
 
     Raises:
-        ValueError: more than 128 channels, for which there are no such kernels.
+        ValueError: more than 128 channels, or float32 that is not to be TF32, for which there are
+            no such kernels.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None, sites: Level,
+        self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None, sites: Level | Rows,
         table: Table, dtype: torch.dtype, *, columns: int, relu: bool, expected_rows: int,
     ):  # fmt: skip
         offsets = weight.shape[:3].numel()
         device = weight.get_device()
         source, target = weight.shape[3:]
-        if not tensor_cores.fits(dtype, source, target, offsets, device):
+        if not tensor_cores.convolves(dtype, source, target, offsets, device):
             raise ValueError(
-                f"a planned convolution takes {dtype} and up to 128 channels, got {source} to "
-                f"{target}; run the network without a plan"
+                f"a planned convolution takes 16-bit floats or, where torch multiplies it as TF32, "
+                f"float32, and up to 128 channels, got {dtype}, {source} to {target}; run the "
+                f"network without a plan"
             )
         self.channels = target
         self.in_channels = tensor_cores.padded_channels(
@@ -44,7 +46,7 @@ class PlannedConvolution:
         self.table = table.form(in_order=gains)
         self.kernels = tensor_cores.best_convolution(
             dtype, self.in_channels, self.out_channels, offsets, device, expected_rows,
-            in_order=self.table.order is not None,
+            in_order=self.table.order is not None, run=self.table.run,
         )  # fmt: skip
         self.sites, self.relu = sites, relu
         scale, shift = _folded(norm, bias, target, device)

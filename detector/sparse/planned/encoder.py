@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS, blocks
-from detector.ops.occupancy.shapes import Triple, convolved_shape
+from detector.ops.occupancy.shapes import ONE, Triple, convolved_shape
 from detector.sparse.conv import SparseConv3d, SubMConv3d
 from detector.sparse.focal import FocalConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
@@ -35,6 +35,11 @@ EXPECTED = 0.6
 Layer = PlannedConvolution | PlannedFocal
 
 
+def numbers_of(dtype: torch.dtype) -> dict[str, int]:
+    """Macros of `planned.cu` for numbers of this type."""
+    return dict(BF16=int(dtype == torch.bfloat16), FLOAT32=int(dtype == torch.float32))
+
+
 class PlannedEncoder:
     """Runs an encoder from voxels in any order; nothing waits.
 
@@ -45,7 +50,8 @@ class PlannedEncoder:
         encoder: in evaluation mode, on a GPU.
         spatial_shape: cells (Z, Y, X) of the grid that comes in.
         capacity: voxels of a batch there is room for.
-        dtype: of features, float16 or bfloat16.
+        dtype: of features, float16 or bfloat16; float32, multiplied as TF32, where torch is set
+            to that and there are no focal stages.
         room: voxels of each level there is room for, as shares of `capacity`; None takes usual
             ones.
 
@@ -63,7 +69,7 @@ class PlannedEncoder:
         self.device = next(encoder.parameters()).device
         units = list(encoder_units(encoder))
         shapes, names, shares = [spatial_shape], [f"level 0 {spatial_shape}"], [ROOM[0]]
-        stage, grown = 0, 1.0
+        stage, grown, grow = 0, 1.0, []
         for conv in (unit[0].conv for unit in units):
             if isinstance(conv, SparseConv3d):
                 stage += 1
@@ -75,6 +81,7 @@ class PlannedEncoder:
                 names.append(f"level {stage} {shapes[-1]}")
                 shares.append(ROOM[min(stage, len(ROOM) - 1)] * grown)
             elif isinstance(conv, FocalConv3d):
+                grow.append(len(shapes) - 1)
                 shapes.append(shapes[-1])
                 names.append(f"the focal stage of level {stage} {shapes[-1]}")
                 shares.append(shares[-1] * ADDED)
@@ -86,6 +93,8 @@ class PlannedEncoder:
             for share, shape in zip(shares, shapes, strict=True)
         ]
         self.levels = Levels(shapes, capacities, batch_size, self.device, names)
+        for number in grow:
+            self.levels[number].added = self.levels[number + 1].capacity
         self.steps: list[Step | PlannedFocal] = []
         """What makes each level but the first; a focal stage makes two."""
         self.layers: list[tuple[int, list[Layer]]] = []
@@ -103,7 +112,7 @@ class PlannedEncoder:
         # Indices go first where both could run: convolutions wait for them.
         self._index = torch.cuda.Stream(self.device, priority=-1)
         self._tables = torch.cuda.Stream(self.device, priority=-1)
-        defines = dict(BF16=int(dtype == torch.bfloat16))
+        defines = numbers_of(dtype)
         self._place_rows = Kernel(SOURCE, "place_rows", "PPiPiPPiiiiPi", defines)
         self._remember = Kernel(SOURCE, "remember", "PPi", defines)
 
@@ -138,11 +147,14 @@ class PlannedEncoder:
                 columns = made[-1].out_channels
             return made
         if isinstance(conv, FocalConv3d):
-            if following is None or not isinstance(following[0].conv, SparseConv3d):
-                raise ValueError("a planned focal stage needs a strided convolution after it")
+            after = following[0].conv if following else None
+            if not isinstance(after, SparseConv3d) or after.dilation != ONE:
+                raise ValueError(
+                    "a planned focal stage needs a strided convolution without dilation after it"
+                )
             levels = here, self.levels[number + 1], self.levels[number + 2]
             focal = PlannedFocal(
-                unit[0], following[0].conv, *levels, self.dtype, columns=columns,
+                unit[0], after, *levels, self.dtype, columns=columns,
                 expected_rows=tuple(int(EXPECTED * level.capacity) for level in levels[:2]),
             )  # fmt: skip
             self.steps.append(focal)
@@ -185,15 +197,16 @@ class PlannedEncoder:
         """Starts what needs the first level's index alone, once it is scanned. Before
         `from_rows`."""
         main = torch.cuda.current_stream()
-        self._index.wait_stream(main)
         self._tables.wait_stream(main)
+        with torch.cuda.stream(self._tables):
+            self.levels[0].fill_submanifold(first=True)
+        # What comes next would slow down this table, which the first convolution waits for.
+        self._index.wait_stream(self._tables)
         # For each level: when its voxels and the table of how they are reached are there, and
         # when the table of its neighbours is.
         self._reached: dict[int, torch.cuda.Event] = {}
         self._mapped: dict[int, torch.cuda.Event] = {}
         self._index_after(0, self._reached, self._mapped)
-        with torch.cuda.stream(self._tables):
-            self.levels[0].fill_submanifold(first=True)
 
     def from_rows(self) -> Tensor:
         """The same from `self.rows`."""
@@ -245,10 +258,9 @@ class PlannedEncoder:
         with torch.cuda.stream(tables):
             focal.number()
             numbered = tables.record_event()
-            focal.fill()
         with torch.cuda.stream(index):
-            focal.mark_below(focal.added.bitmap)
             focal.below.bitmap.scan()
+            scanned = index.record_event()
             index.wait_event(numbered)
             focal.fill_below()
             reached[level + 1] = index.record_event()
@@ -256,12 +268,11 @@ class PlannedEncoder:
             mapped[level + 1] = index.record_event()
         self._index_after(level + 1, reached, mapped)
         focal.gate(x)
-        tables.wait_stream(main)
-        with torch.cuda.stream(tables):
-            grown = focal.convolve_added(x)
-        focal.convolve_old(x)
-        main.wait_stream(tables)
-        return grown
+        main.wait_event(numbered)
+        # A convolution's blocks take whole multiprocessors until it ends: what the next level's
+        # index still needs goes first.
+        main.wait_event(scanned)
+        return focal.convolve(x)
 
     def _finish(self, main: torch.cuda.Stream, placed: torch.cuda.Event) -> None:
         """Remembers the counts and clears all bits once nothing reads them."""

@@ -9,6 +9,7 @@
 //   PITCH        numbers of a row of logits
 //   TOP_K        1: the foreground is what `cuts` say, 0: what exceeds the threshold
 //   BF16         1: bfloat16, 0: float16
+//   RUN          offsets of an entry of the level's table (`runs.cuh`)
 //   NZ, NY, NX   the kernel of the strided convolution that follows
 
 #include "../../ops/device.cuh"
@@ -20,7 +21,6 @@
 #define CENTRE (OFFSETS / 2)
 #define OWN (OFFSETS - 1)
 #define FULL 0xffffffffu
-#define ROWS_OF_WARP 8
 
 #if BF16
 #define INFINITY_BITS 0x7f80
@@ -161,88 +161,175 @@ extern "C" __global__ void __launch_bounds__(CUT_THREADS) find_cuts(
 
 // ---------------------------------------------------------------------------------------------
 
-// A warp's 8 rows; each of its first 8 lanes knows of one whether it is foreground.
-struct Eight { int first; bool important; int4 cell; Cut cut; u16 own; };
+// The important ones among a block's rows, in order; warps share them evenly, for they lie together.
+#define ROWS 32  // of a block
 
-__device__ __forceinline__ Eight eight_rows(
-    const u16* logits, const int4* coordinates, int n, const Cut* cuts, float threshold) {
-  Eight e;
-  int lane = threadIdx.x & 31;
-  e.first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * ROWS_OF_WARP;
-  e.important = false;
-  int row = e.first + lane;
-  if (lane < ROWS_OF_WARP && row < n) {
-    e.cell = coordinates[row];
-    e.own = logits[(long long)row * PITCH + OWN];
-    e.cut = TOP_K ? cuts[e.cell.x] : Cut{0, 0};
-    e.important = in_foreground(e.own, row, e.cut, threshold);
+struct Important {
+  int4 cell[ROWS];
+  int row[ROWS];
+  Cut cut[ROWS];
+  int count;
+};
+
+__device__ __forceinline__ void list_important(
+    Important& list, const u16* logits, const int4* coordinates, int n, const Cut* cuts, float threshold) {
+  if (threadIdx.x < ROWS) {
+    const int row = blockIdx.x * ROWS + threadIdx.x;
+    bool important = false;
+    int4 cell;
+    Cut cut{0, 0};
+    if (row < n) {
+      cell = coordinates[row];
+      const u16 own = logits[(long long)row * PITCH + OWN];
+      if (TOP_K) cut = cuts[cell.x];
+      important = in_foreground(own, row, cut, threshold);
+    }
+    const u32 all = __ballot_sync(FULL, important);
+    if (important) {
+      const int place = __popc(all & ((1u << threadIdx.x) - 1));
+      list.cell[place] = cell;
+      list.row[place] = row;
+      list.cut[place] = cut;
+    }
+    if (threadIdx.x == 0) list.count = __popc(all);
   }
-  return e;
+  __syncthreads();
 }
 
 // Marks the neighbours that foreground voxels chose and that are not there yet in `added`, of the
-// same grid, and lists its words that hold any. A lane takes an offset.
-// added_totals: [voxels, words that hold any], 0 before.
-extern "C" __global__ void mark_chosen(
+// same grid, and lists its words that hold any; marks the cells below whose windows hold one of
+// them. A warp takes a voxel, a lane an offset.
+//
+//   added_totals   [voxels, words that hold any], 0 before
+//   grown_count    becomes the number of rows
+//   masks          of the rows' table, `mask_count` words; those of tiles beyond the rows become 0
+extern "C" __global__ void __launch_bounds__(256) mark_chosen(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const u32* old, u32* added, u8* added_lines, int* listed, int listed_capacity, int* added_totals,
-    int Z, int Y, int X, int W) {
-  int n = min(*count, capacity), lane = threadIdx.x & 31;
-  Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
-  Grid g{Z, Y, X, W};
-  for (u32 left = __ballot_sync(FULL, e.important); left; left &= left - 1) {
-    int from = __ffs(left) - 1;
-    int b = __shfl_sync(FULL, e.cell.x, from), z0 = __shfl_sync(FULL, e.cell.y, from);
-    int y0 = __shfl_sync(FULL, e.cell.z, from), x0 = __shfl_sync(FULL, e.cell.w, from);
-    const u16* its = logits + (long long)(e.first + from) * PITCH;
+    int Z, int Y, int X, int W, u32* below, u8* below_lines, int below_z, int below_y, int below_x, int below_w,
+    int sz, int sy, int sx, int pz, int py, int px, int* grown_count, u32* masks, int mask_words, int mask_count) {
+  __shared__ Important list;
+  __shared__ int words[ROWS * OFFSETS], found, place, fresh;
+  __shared__ u16 cells[ROWS * OFFSETS];  // that are new, of which voxel and offset
+  const int n = min(*count, capacity), lane = threadIdx.x & 31;
+  const int tid = blockIdx.x * blockDim.x + threadIdx.x;
+  if (tid == 0) *grown_count = n;
+  for (int i = (n + 31) / 32 * mask_words + tid; i < mask_count; i += gridDim.x * blockDim.x) masks[i] = 0;
+  if (threadIdx.x == 0) found = fresh = 0;
+  list_important(list, logits, coordinates, n, cuts, threshold);
+  if (list.count == 0) return;
+  const Grid g{Z, Y, X, W};
+  for (int i = threadIdx.x >> 5; i < list.count; i += blockDim.x >> 5) {
+    const int4 c = list.cell[i];
+    const u16* its = logits + (long long)list.row[i] * PITCH;
 #pragma unroll
-    for (int i = 0; i < OFFSETS; i += 32) {
-      int k = i + lane;
-      int z = z0 + k / (KY * KX) - KZ / 2, y = y0 + k / KX % KY - KY / 2, x = x0 + k % KX - KX / 2;
-      bool first_of_word = false;
-      long long word = 0;
-      if (k < OFFSETS && k != CENTRE && sigmoid(logit_of(its, k)) >= threshold && z >= 0 && z < Z && y >= 0 &&
-          y < Y && x >= 0 && x < X) {
-        word = (long long)line_of(g, b, z, y) * W + (x >> 5);
-        u32 bit = 1u << (x & 31);
-        if (!((old[word] | added[word]) & bit)) first_of_word = !atomicOr(&added[word], bit);
-      }
-      u32 firsts = __ballot_sync(FULL, first_of_word);
-      if (!firsts) continue;
-      int place = 0;
-      if (lane == 0) place = atomicAdd(&added_totals[1], __popc(firsts));
-      place = __shfl_sync(FULL, place, 0) + __popc(firsts & ((1u << lane) - 1));
-      if (!first_of_word) continue;
-      added_lines[word / LINE] = 1;
-      if (place < listed_capacity) listed[place] = (int)word;
+    for (int k = lane; k < OFFSETS; k += 32) {
+      const int z = c.y + k / (KY * KX) - KZ / 2, y = c.z + k / KX % KY - KY / 2, x = c.w + k % KX - KX / 2;
+      if (k == CENTRE || z < 0 || z >= Z || y < 0 || y >= Y || x < 0 || x >= X) continue;
+      const long long word = (long long)line_of(g, c.x, z, y) * W + (x >> 5);
+      const u32 bit = 1u << (x & 31), there = old[word];  // asked for beside the logit
+      if (!(sigmoid(logit_of(its, k)) >= threshold) || there & bit) continue;
+      const u32 before = atomicOr(&added[word], bit);
+      if (before & bit) continue;
+      cells[atomicAdd(&fresh, 1)] = (u16)(i * OFFSETS + k);
+      if (!before) words[atomicAdd(&found, 1)] = (int)word;
     }
+  }
+  __syncthreads();
+  if (fresh == 0) return;
+  if (threadIdx.x == 0 && found) place = atomicAdd(&added_totals[1], found);
+  const Grid h{below_z, below_y, below_x, below_w};
+  for (int i = threadIdx.x; i < fresh * NZ * NY; i += blockDim.x) {
+    const int item = cells[i / (NZ * NY)], part = i % (NZ * NY), k = item % OFFSETS;
+    const int4 c = list.cell[item / OFFSETS];
+    const int z = c.y + k / (KY * KX) - KZ / 2 + pz - part / NY, y = c.z + k / KX % KY - KY / 2 + py - part % NY;
+    if (z < 0 || z % sz || z / sz >= below_z || y < 0 || y % sy || y / sy >= below_y) continue;
+    const long long line = (long long)line_of(h, c.x, z / sz, y / sy) * below_w;
+#pragma unroll
+    for (int d = 0; d < NX; d++) {
+      const int x = c.w + k % KX - KX / 2 + px - d, to = x / sx;
+      if (x < 0 || x % sx || to >= below_x) continue;
+      const u32 bit = 1u << (to & 31);
+      // Most are marked already, by what was there before.
+      if (!(below[line + (to >> 5)] & bit)) set_bits(below, below_lines, line + (to >> 5), bit);
+    }
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < found; i += blockDim.x) {
+    added_lines[words[i] / LINE] = 1;
+    if (place + i < listed_capacity) listed[place + i] = words[i];
   }
 }
 
-// Numbers the added voxels and lists their cells: a thread takes a word, and words come in any
-// order, which no sum over a voxel's neighbours depends on.
-extern "C" __global__ void number_added(
+#define WORDS_OF_WARP 8
+
+// Numbers the added voxels, whose rows follow the old ones', lists their cells and fills their
+// columns of the old ones' table. A warp takes some words, and words come in any order, which no
+// sum over a voxel's neighbours depends on.
+//   old_count     voxels before
+//   most_rows     that there is room for, old and added
+extern "C" __global__ void __launch_bounds__(128) number_added(
     const u32* added, int* rank, const int* listed, int listed_capacity, int* added_totals, int4* coordinates,
-    int capacity, int Z, int Y, int W) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x, words = added_totals[1];
+    int capacity, const u32* old, const int* old_rank, const int* old_count, int most_old, int Z, int Y, int X, int W,
+    int* grown_count, int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  const int lane = threadIdx.x & 31, words = added_totals[1];
+  const int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * WORDS_OF_WARP;
   // Words that were not listed hold a voxel each at least: enough to be over the capacity.
-  if (i == 0 && words > listed_capacity) atomicAdd(&added_totals[0], words - listed_capacity);
-  if (i >= min(words, listed_capacity)) return;
-  int word = listed[i], line = word / W, plane = line / Y;
-  u32 bits = added[word];
-  int row = atomicAdd(&added_totals[0], __popc(bits));
-  rank[word] = row;
-  for (; bits; bits &= bits - 1, row++)
-    if (row < capacity) coordinates[row] = make_int4(plane / Z, plane % Z, line % Y, word % W * 32 + __ffs(bits) - 1);
+  if (first + lane == 0 && words > listed_capacity) atomicAdd(&added_totals[0], words - listed_capacity);
+  if (first >= min(words, listed_capacity)) return;
+  const bool own = lane < WORDS_OF_WARP && first + lane < min(words, listed_capacity);
+  const int word = own ? listed[first + lane] : 0;
+  const u32 bits = own ? added[word] : 0;
+  int before = __popc(bits);
+#pragma unroll
+  for (int o = 1; o < WORDS_OF_WARP; o <<= 1) {
+    const int other = __shfl_up_sync(FULL, before, o);
+    if (lane >= o) before += other;
+  }
+  const int all = __shfl_sync(FULL, before, WORDS_OF_WARP - 1);
+  before -= __popc(bits);
+  int base = 0;
+  if (lane == 0) {
+    base = atomicAdd(grown_count, all);
+    atomicAdd(&added_totals[0], all);
+  }
+  base = __shfl_sync(FULL, base, 0);
+  if (own) rank[word] = base + before;
+  const int first_row = min(*old_count, most_old);
+  const Lookup of_old{old, old_rank, Z, Y, X, W, 1, 1, 1, KZ / 2, KY / 2, KX / 2, 1, 1, 1, most_old};
+  for (int start = 0; start < all; start += 32) {
+    const int i = start + lane, row = base + i;
+    int from = -1;  // the lane whose word holds the i-th voxel
+#pragma unroll
+    for (int j = 0; j < WORDS_OF_WARP; j++) {
+      const int its = __shfl_sync(FULL, before, j);
+      const bool its_own = first + j < min(words, listed_capacity);
+      if (its_own && its <= i) from = j;
+    }
+    const int its_word = __shfl_sync(FULL, word, from), its_before = __shfl_sync(FULL, before, from);
+    const u32 its_bits = __shfl_sync(FULL, bits, from);
+    const bool alive = i < all && row < most_rows;
+    const int line = its_word / W, plane = line / Y, frame = plane / Z;
+    const int4 c = make_int4(
+        frame, plane - frame * Z, line - plane * Y, (its_word - line * W) * 32 + place_of_bit(its_bits, i - its_before));
+    if (alive && row - first_row < capacity) coordinates[row - first_row] = c;
+    Sight<KZ, KY, KX> sight;
+    sight.look(c, alive, of_old);
+#if RUN > 1
+    auto entry_of = [&](int k) { return sight.entry(k, of_old); };
+#else
+    auto entry_of = [&](int k) { return sight.row(k, of_old); };
+#endif
+    add_to_column<OFFSETS / RUN, RUN>(entry_of, row, alive, (base + start) >> 5, table, pitch, masks, mask_words);
+  }
 }
 
-// The table of the strided convolution: as `fill_scanned` of tables.cu, but of old voxels, rows
-// from 0, and of added ones, rows from `base`. NX is at most 32.
+// The table of the strided convolution: as `fill_scanned` of tables.cu, but of old voxels and of
+// added ones. NX is at most 32.
 extern "C" __global__ void __launch_bounds__(128) fill_grown(
     const u32* site_words, const int* site_rank, const int* listed, int listed_capacity, const int* tile_words,
     const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* old,
-    const int* old_rank, int most_old, const u32* added, const int* added_rank, int most_added, int base, int Z, int Y,
-    int X, int W, int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
+    const int* old_rank, int most_old, const u32* added, const int* added_rank, int most_rows, int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int place = o < capacity ? tile_words[o >> 5] : 0;
   const int n = min(totals[0], capacity);
@@ -251,56 +338,67 @@ extern "C" __global__ void __launch_bounds__(128) fill_grown(
   const int4 c = scanned_cell(scanned, o, n, place);
   if (o < n) coordinates[o] = c;
   const Lookup of_old{old, old_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_old};
-  const Lookup of_added{added, added_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_added};
+  const Lookup of_added{added, added_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_rows};
   Sight<NZ, NY, NX> was;
   Sight<NZ, NY, NX, false> came;
   was.look(c, o < n, of_old);
   came.look(c, o < n, of_added);
   auto row_of = [&](int k) {
     const int row = was.row(k, of_old), more = came.row(k, of_added);
-    return more >= 0 ? more + base : row;
+    return more >= 0 ? more : row;
   };
-  write_column<NZ * NY * NX>(row_of, o, o < n, table, pitch, masks, mask_words);
+  write_column<NZ * NY * NX, 1>(row_of, o, o < n, table, pitch, masks, mask_words);
 }
 
 // Multiplies features, in place: with `by_neighbours`, a foreground voxel's by the mean of 1 and
 // the probabilities with which other foreground voxels chose it; with `by_own`, all by their
 // voxel's own probability. `table` is the level's submanifold map of the kernel; `columns` of a
-// row are a multiple of 8. A warp takes 8 rows.
+// row are a multiple of 8. A warp takes a voxel, a lane an offset.
 extern "C" __global__ void __launch_bounds__(256) gate(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const int* table, int pitch, int by_neighbours, int by_own, u16* features, int columns) {
-  int n = min(*count, capacity), lane = threadIdx.x & 31;
-  Eight e = eight_rows(logits, coordinates, n, cuts, threshold);
-  float factor = 1.f;  // of this lane's row
-  u32 left = __ballot_sync(FULL, by_neighbours && e.important);
-  for (; left; left &= left - 1) {
-    int from = __ffs(left) - 1, row = e.first + from;
-    Cut cut{__shfl_sync(FULL, e.cut.key, from), __shfl_sync(FULL, e.cut.row, from)};
-    float total = 0.f;
-    int received = 0;
+  __shared__ Important list;
+  __shared__ float factor[ROWS];
+  const int n = min(*count, capacity), first = blockIdx.x * ROWS, lane = threadIdx.x & 31;
+  if (first >= n) return;
+  if (threadIdx.x < ROWS) factor[threadIdx.x] = 1.f;
+  list_important(list, logits, coordinates, n, cuts, threshold);
+  if (list.count == 0 && !by_own) return;
+  if (by_neighbours)
+    for (int i = threadIdx.x >> 5; i < list.count; i += blockDim.x >> 5) {
+      const int row = list.row[i];
+      const Cut cut = list.cut[i];
+      float total = 0.f;
+      int received = 0;
 #pragma unroll
-    for (int i = 0; i < OFFSETS; i += 32) {
-      int k = i + lane, other = k >= OFFSETS || k == CENTRE ? -1 : table[(long long)k * pitch + row];
-      if (other < 0) continue;
-      // It lies at offset k from here, so we lie at the opposite offset from it.
-      const u16* its = logits + (long long)other * PITCH;
-      float probability = sigmoid(logit_of(its, OFFSETS - 1 - k));
-      if (!(probability >= threshold) || !in_foreground(its[OWN], other, cut, threshold)) continue;
-      total += probability;
-      received++;
+      for (int k = lane; k < OFFSETS; k += 32) {
+        if (k == CENTRE) continue;
+        const int other = Entry<RUN>::row(table[(long long)(k / RUN) * pitch + row], k % RUN);
+        if (other < 0) continue;
+        // It lies at offset k from here, so we lie at the opposite offset from it.
+        const u16* its = logits + (long long)other * PITCH;
+        const u16 chosen = logit_of(its, OFFSETS - 1 - k), own = its[OWN];
+        const float probability = sigmoid(chosen);
+        if (!(probability >= threshold) || !in_foreground(own, other, cut, threshold)) continue;
+        total += probability;
+        received++;
+      }
+      for (int o = 16; o; o >>= 1) total += __shfl_xor_sync(FULL, total, o);
+      received = __reduce_add_sync(FULL, received);
+      if (lane == 0) factor[row - first] = (1.f + total) / (1.f + received);
     }
-    for (int o = 16; o; o >>= 1) total += __shfl_xor_sync(FULL, total, o);
-    received = __reduce_add_sync(FULL, received);
-    if (lane == from) factor = (1.f + total) / (1.f + received);
+  __syncthreads();
+  if (by_own) {
+    const int row = first + threadIdx.x;
+    if (threadIdx.x < ROWS && row < n) factor[threadIdx.x] *= sigmoid(logits[(long long)row * PITCH + OWN]);
+    __syncthreads();
   }
-  if (by_own && lane < ROWS_OF_WARP && e.first + lane < n) factor *= sigmoid(e.own);
-  const int eights = columns / 8, all = ROWS_OF_WARP * eights;
-  for (int i = lane; i - lane < all; i += 32) {
-    int row = min(i / eights, ROWS_OF_WARP - 1);
-    float times = __shfl_sync(FULL, factor, row);
-    if (i >= all || e.first + row >= n || times == 1.f) continue;
-    uint4* place = (uint4*)(features + (long long)e.first * columns) + i;
+  const int eights = columns / 8;
+  for (int i = threadIdx.x; i < ROWS * eights; i += blockDim.x) {
+    const int row = i / eights;
+    const float times = factor[row];
+    if (first + row >= n || times == 1.f) continue;
+    uint4* place = (uint4*)(features + (long long)first * columns) + i;
     uint4 v = *place;
     u32* words = (u32*)&v;
 #pragma unroll

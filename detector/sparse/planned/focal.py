@@ -1,9 +1,9 @@
 """A focal convolution without waiting: its choice, the voxels it adds, its products.
 
-The grown grid has no index of its own. Its rows are the old voxels' and then, from the old level's
-capacity on, the added ones', in any order; the next strided convolution, whose voxels are sorted
-again, looks both up. So nothing moves, the old voxels use the table they have, and no grid is
-scanned twice.
+The grown grid has no index of its own. Its rows are the old voxels' and then the added ones', in
+any order; the next strided convolution, whose voxels are sorted again, looks both up. So nothing
+moves, the table that the old voxels have grows by the added ones' columns, and no grid is scanned
+twice.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ import torch
 from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import THREADS, Bitmap, blocks
-from detector.ops.occupancy.shapes import ONE
-from detector.ops.occupancy.tables import TABLE_THREADS, fill_table
+from detector.ops.occupancy.gpu import THREADS, blocks
+from detector.ops.occupancy.tables import TABLE_THREADS, is_known
+from detector.ops.sparse_conv.tensor_cores import HALVES
 from detector.sparse.conv import SparseConv3d
 from detector.sparse.planned.convolution import PlannedConvolution
-from detector.sparse.planned.levels import Level, Table, make_table
+from detector.sparse.planned.levels import Level, Rows, Table
 from detector.sparse.planned.network import Block, blocks_of
 
 SOURCE = Path(__file__).with_name("focal.cu")
 CUT_THREADS = 1024
-ROWS_OF_BLOCK = 8 * THREADS // 32
-"""Of kernels whose warps take 8 rows."""
+ROWS_OF_BLOCK = 32
+"""Of kernels that look for important voxels."""
+WORDS_OF_BLOCK = 8 * TABLE_THREADS // 32
+"""Of added voxels, 8 a warp."""
 KEYS = 256
 """Counted by the first of their two bytes."""
 
 
 class PlannedFocal:
-    """Call `keep` before and beside anything; `choose`; then on one stream `gate` and
-    `convolve_old`, on another `mark`, `number` and `fill`; `convolve_added` after these and the
-    gate. Of what was marked, `mark_below`, scan the level below, and with the numbers `fill_below`.
+    """Call `keep` before and beside anything; `choose`; then on one stream `gate`, on another
+    `mark` and `number`; `convolve` after both. Scan the level below of what was marked, and with
+    the numbers `fill_below`.
 
     Args:
         block: a `FocalConv3d` with what follows it.
@@ -50,12 +52,16 @@ class PlannedFocal:
         dtype: torch.dtype, *, columns: int, expected_rows: tuple[int, int],
     ):  # fmt: skip
         conv = block.conv
+        if not is_known(conv.kernel_size):
+            raise ValueError(f"a focal kernel of {conv.kernel_size} can't be planned")
+        if dtype not in HALVES:
+            raise ValueError(f"focal stages are planned in 16-bit floats, not in {dtype}")
         self.here, self.added, self.below, self.columns = here, added, below, columns
         self.kernel_size, self.threshold = conv.kernel_size, conv.threshold
         self.by_own, self.by_neighbours = conv.gate_by_own_importance, conv.mask_kernel
         self.after = after
         self.below_table = Table(
-            after.kernel_size, False, below.capacity, below.coordinates.device
+            after.kernel_size, False, below.capacity, below.coordinates.device, 1
         )
         self.below_table.form()
         self.branch = []
@@ -71,20 +77,17 @@ class PlannedFocal:
             width = made.out_channels
         self.logits = self.branch[-1].out
         """(capacity, PITCH): of the last frame."""
-        self.seen = here.submanifold(self.kernel_size)
-        self.seen.form()
-        self.added_table = make_table(added, self.kernel_size)
-        self.old, self.new = (
-            PlannedConvolution(
-                conv.weight.detach(), conv.bias, block.norm, sites, table, dtype,
-                columns=columns, relu=block.relu, expected_rows=rows,
-            )
-            for sites, table, rows in zip(
-                (here, added), (self.seen, self.added_table), expected_rows, strict=True
-            )
+        seen = here.submanifold(self.kernel_size)
+        self.table = seen.form()
+        self.grown = Rows(here.count.new_zeros(1), here.capacity + added.capacity)
+        grown = Table(
+            self.kernel_size, False, self.grown.capacity, here.coordinates.device, seen.run
+        )
+        grown.forms[False] = self.table
+        self.convolution = PlannedConvolution(
+            conv.weight.detach(), conv.bias, block.norm, self.grown, grown, dtype,
+            columns=columns, relu=block.relu, expected_rows=sum(expected_rows),
         )  # fmt: skip
-        self.rows = torch.cat([self.old.out, self.new.out])
-        self.old.out, self.new.out = self.rows.split([here.capacity, added.capacity])
         self.keys = self.counts = self.cuts = None
         if conv.top_k:
             batch_size, device = here.bitmap.batch_size, here.coordinates.device
@@ -94,27 +97,29 @@ class PlannedFocal:
             self.cuts = torch.zeros(batch_size, 2, dtype=torch.int32, device=device)
         defines = dict(
             zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
-            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16),
+            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16), RUN=seen.run,
             **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
         )  # fmt: skip
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
         self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
         self._mark_chosen = Kernel(
-            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii", defines
+            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii" + "PP" + "i" * 10 + "PPii", defines
         )
-        self._number_added = Kernel(SOURCE, "number_added", "PPPiPP" + "i" * 4, defines)
+        self._number_added = Kernel(
+            SOURCE, "number_added", "PPPiPPi" + "PPPi" + "iiii" + "Pi" + "PiPi", defines
+        )
         self._fill_grown = Kernel(
-            SOURCE, "fill_grown", "PPPiPPiiiPi" + "PPi" * 2 + "i" * 11 + "PiPi", defines
+            SOURCE, "fill_grown", "PPPiPPiiiPi" + "PPi" * 2 + "i" * 10 + "PiPi", defines
         )
         self._gate = Kernel(SOURCE, "gate", "PPPiPfPiiiPi", defines)
 
     @property
     def out_channels(self) -> int:
-        return self.old.out_channels
+        return self.convolution.out_channels
 
     @property
     def channels(self) -> int:
-        return self.old.channels
+        return self.convolution.channels
 
     @property
     def coordinates(self) -> Tensor:
@@ -135,8 +140,11 @@ class PlannedFocal:
 
     def keep(self) -> None:
         """What needs no choice: nothing is added yet, and what old voxels mark below."""
+        after = self.after
         self.added.bitmap.totals.zero_()
-        self.mark_below(self.here.bitmap)
+        self.below.bitmap.mark_windows(
+            self.here.bitmap, after.kernel_size, after.stride, after.padding, after.dilation
+        )
 
     def choose(self, features: Tensor) -> None:
         """The logits and, with top-k, where each frame's foreground ends."""
@@ -154,38 +162,27 @@ class PlannedFocal:
         )  # fmt: skip
 
     def mark(self) -> None:
-        """Marks the chosen neighbours."""
-        old, added = self.here.bitmap, self.added.bitmap
+        """Marks the chosen neighbours, and the cells below that see them."""
+        old, added, below = (level.bitmap for level in (self.here, self.added, self.below))
+        masks = self.table.masks
         self._mark_chosen(
             (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
             added.words, added.lines, added.listed, len(added.listed), added.totals,
-            *added.dimensions, device=self._device,
+            *added.dimensions, below.words, below.lines, *below.dimensions, *self.after.stride,
+            *self.after.padding, self.grown.count, masks, masks.shape[1], masks.numel(),
+            device=self._device,
         )  # fmt: skip
-
-    def mark_below(self, bitmap: Bitmap) -> None:
-        """Marks the cells below that see a voxel of `here` or of `added`."""
-        after = self.after
-        self.below.bitmap.mark_windows(
-            bitmap, after.kernel_size, after.stride, after.padding, after.dilation
-        )
 
     def number(self) -> None:
-        """Rows and coordinates of the added voxels."""
-        added = self.added
+        """Rows and coordinates of the added voxels, and their part of the table."""
+        here, added, table = self.here, self.added, self.table
         bitmap = added.bitmap
         self._number_added(
-            (blocks(len(bitmap.listed)),), THREADS, bitmap.words, bitmap.rank, bitmap.listed,
-            len(bitmap.listed), bitmap.totals, added.coordinates, added.capacity,
-            *bitmap.shape[:2], bitmap.line_words, device=self._device,
-        )  # fmt: skip
-
-    def fill(self) -> None:
-        """The added voxels' table of old rows."""
-        padding = tuple(size // 2 for size in self.kernel_size)
-        fill_table(
-            self.here.bitmap, self.added.coordinates, self.added.count,
-            self.added_table.forms.values(), self.kernel_size, ONE, padding, ONE,
-            self.here.capacity,
+            (blocks(len(bitmap.listed), WORDS_OF_BLOCK),), TABLE_THREADS, bitmap.words,
+            bitmap.rank, bitmap.listed, len(bitmap.listed), bitmap.totals, added.coordinates,
+            added.capacity, here.bitmap.words, here.bitmap.rank, here.count, here.capacity,
+            *bitmap.dimensions, self.grown.count, self.grown.capacity, table.table,
+            table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
         )  # fmt: skip
 
     def fill_below(self) -> None:
@@ -195,7 +192,7 @@ class PlannedFocal:
         self._fill_grown(
             (blocks(below.capacity, TABLE_THREADS),), TABLE_THREADS, *below.bitmap.scanned,
             below.coordinates, below.capacity, here.bitmap.words, here.bitmap.rank, here.capacity,
-            added.bitmap.words, added.bitmap.rank, added.capacity, here.capacity,
+            added.bitmap.words, added.bitmap.rank, self.grown.capacity,
             *here.bitmap.dimensions, *self.after.stride, *self.after.padding, table.table,
             table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
         )  # fmt: skip
@@ -203,21 +200,16 @@ class PlannedFocal:
     def gate(self, features: Tensor) -> None:
         """Multiplies the features by the gates, in place."""
         if self.by_own or self.by_neighbours:
-            table = self.seen.form().table
+            table = self.table.table
             self._gate(
                 (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
                 table.stride(0), int(self.by_neighbours), int(self.by_own), features,
                 self.columns, device=self._device,
             )  # fmt: skip
 
-    def convolve_old(self, features: Tensor) -> None:
-        """The old voxels' rows of the result."""
-        self.old(features)
-
-    def convolve_added(self, features: Tensor) -> Tensor:
-        """The added voxels' rows; all rows of the result."""
-        self.new(features)
-        return self.rows
+    def convolve(self, features: Tensor) -> Tensor:
+        """The result's rows."""
+        return self.convolution(features)
 
     def forget(self) -> None:
         """Makes ready for the next frame."""

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from detector.ops.occupancy.gpu import Bitmap, Bits
 from detector.ops.occupancy.shapes import ONE, Triple
-from detector.ops.occupancy.tables import ConvTable, can_be_ordered, fill_scanned, fill_table
+from detector.ops.occupancy.tables import (
+    ConvTable,
+    can_be_ordered,
+    fill_scanned,
+    fill_table,
+    run_of,
+)
 
 
 class Table:
@@ -20,12 +26,13 @@ class Table:
 
     Args:
         orderable: it can be filled in order.
+        run: offsets of an entry.
     """
 
     def __init__(
-        self, kernel_size: Triple, orderable: bool, columns: int, device: torch.device
+        self, kernel_size: Triple, orderable: bool, columns: int, device: torch.device, run: int
     ):
-        self.kernel_size, self.orderable = kernel_size, orderable
+        self.kernel_size, self.orderable, self.run = kernel_size, orderable, run
         self.forms: dict[bool, ConvTable] = {}
         """By whether they are in order."""
         self._size = math.prod(kernel_size), columns, device
@@ -33,8 +40,19 @@ class Table:
     def form(self, *, in_order: bool = False) -> ConvTable:
         in_order &= self.orderable
         if in_order not in self.forms:
-            self.forms[in_order] = ConvTable.empty(*self._size, in_order=in_order)
+            self.forms[in_order] = ConvTable.empty(
+                *self._size, in_order=in_order, run=self.run
+            )
         return self.forms[in_order]
+
+
+@dataclass
+class Rows:
+    """How many rows a convolution makes."""
+
+    count: Tensor
+    """(1,) int32 on the GPU."""
+    capacity: int
 
 
 @dataclass
@@ -49,6 +67,8 @@ class Level:
     """For messages."""
     tables: dict[Triple, Table] = field(default_factory=dict)
     """Submanifold maps by kernel size."""
+    added: int = 0
+    """Columns that submanifold tables have for a focal stage's new voxels."""
 
     @property
     def capacity(self) -> int:
@@ -62,7 +82,7 @@ class Level:
     def submanifold(self, kernel_size: Triple) -> Table:
         """Room for the map; `fill_submanifold` fills it."""
         if kernel_size not in self.tables:
-            self.tables[kernel_size] = make_table(self, kernel_size)
+            self.tables[kernel_size] = make_table(self, kernel_size, ONE, self.added)
         return self.tables[kernel_size]
 
     def fill_submanifold(self, *, first: bool = False) -> None:
@@ -78,10 +98,13 @@ class Level:
                 fill_table(self.bitmap, self.coordinates, self.count, *about)
 
 
-def make_table(level: Level, kernel_size: Triple, dilation: Triple = ONE) -> Table:
-    """Room for a map whose output rows are a level's."""
+def make_table(
+    level: Level, kernel_size: Triple, dilation: Triple = ONE, more: int = 0
+) -> Table:
+    """Room for a map whose output rows are a level's and so many more."""
     orderable = can_be_ordered(kernel_size, dilation)
-    return Table(kernel_size, orderable, level.capacity, level.coordinates.device)
+    run = run_of(kernel_size, dilation)
+    return Table(kernel_size, orderable, level.capacity + more, level.coordinates.device, run)
 
 
 class Levels:

@@ -3,17 +3,37 @@
 typedef unsigned int u32;
 typedef unsigned short u16;
 
-#if BF16
+// A plan's numbers: 16-bit floats (BF16 says which), or float32 where FLOAT32 is 1.
+#if FLOAT32
+typedef float number;
+#define CVT(d, f) d = f
+#elif BF16
+typedef u16 number;
 #define CVT(d, f) asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(d) : "f"(f))
 #else
+typedef u16 number;
 #define CVT(d, f) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(d) : "f"(f))
 #endif
 
-// Features of voxels in any order to the rows of the index: 16-bit rows of `pitch`, zero past the
-// channels. Of a cell given twice, one row is kept.
+struct alignas(4 * sizeof(number)) Four { number v[4]; };
+
+// A batch's voxels, and how many they are, to where a graph reads them; both as words of 4 bytes.
+extern "C" __global__ void take_voxels(
+    const u32* coordinates, const u32* features, int voxels, int channels, u32* to_coordinates, u32* to_features,
+    int* count) {
+  const int first = blockIdx.x * blockDim.x + threadIdx.x, stride = gridDim.x * blockDim.x;
+  if (first == 0) *count = voxels;
+#pragma unroll 4
+  for (int i = first; i < 4 * voxels; i += stride) to_coordinates[i] = coordinates[i];
+#pragma unroll 4
+  for (int i = first; i < channels * voxels; i += stride) to_features[i] = features[i];
+}
+
+// Features of voxels in any order to the rows of the index: rows of `pitch` numbers, a multiple of 4,
+// zero past the channels. Of a cell given twice, one row is kept.
 extern "C" __global__ void place_rows(
     const int4* coordinates, const float* features, int channels, const int* count, int capacity, const u32* words,
-    const int* rank, int Z, int Y, int W, int rows, u16* out, int pitch) {
+    const int* rank, int Z, int Y, int W, int rows, number* out, int pitch) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*count, capacity)) return;
   int4 c = coordinates[i];
@@ -21,18 +41,22 @@ extern "C" __global__ void place_rows(
   long long at = ((long long)(c.x * Z + c.y) * Y + c.z) * W + (c.w >> 5);
   int row = rank[at] + __popc(words[at] & ((1u << (c.w & 31)) - 1));
   if (row >= rows) return;
-  for (int k = 0; k < pitch; k++) {
-    u16 h = 0;
-    if (k < channels) CVT(h, features[(long long)i * channels + k]);
-    out[(long long)row * pitch + k] = h;
+  for (int k = 0; k < pitch; k += 4) {
+    Four four;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      const float value = k + j < channels ? features[(long long)i * channels + k + j] : 0.f;
+      CVT(four.v[j], value);
+    }
+    *(Four*)(out + (long long)row * pitch + k) = four;
   }
 }
 
 // Rows (frame, z, y, x) of `channels`, `pitch` apart, to a dense map (B, Y, X, channels, Z), which
 // holds zeros.
 extern "C" __global__ void to_map(
-    const int4* coordinates, const u16* features, int channels, int pitch, const int* count, int capacity, int Z, int Y, int X,
-    u16* map) {
+    const int4* coordinates, const number* features, int channels, int pitch, const int* count, int capacity, int Z, int Y,
+    int X, number* map) {
   int n = min(*count, capacity);
   for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (long long)n * channels;
        i += (long long)gridDim.x * blockDim.x) {

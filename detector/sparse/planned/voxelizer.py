@@ -29,7 +29,7 @@ class PlannedVoxelizer:
         self.points = torch.zeros(most_points, channels, device=device)
         self.frames = torch.zeros(most_points, dtype=torch.int32, device=device)
         self.point_count = torch.zeros(1, dtype=torch.int32, device=device)
-        self.cells = torch.empty(most_points, 4, dtype=torch.int32, device=device)
+        self.cells = torch.empty(most_points, dtype=torch.int64, device=device)
         self.lists = PointLists.empty(most_points, level.capacity, device)
         self.means = torch.zeros(level.capacity, channels, device=device)
 
@@ -57,15 +57,19 @@ class PlannedVoxelizer:
     def find(self) -> None:
         """Coordinates and their number; starts kernels and waits for nothing."""
         bitmap = self.level.bitmap
-        mark_points(self.points, self.grid, bitmap, self.cells, self.frames, self.point_count)
+        mark_points(
+            self.points, self.grid, bitmap, self.cells, self.frames, self.point_count,
+            self.lists.counts,
+        )  # fmt: skip
         bitmap.scan(self.level.coordinates)
 
+    def place(self) -> None:
+        """Which voxel each point belongs to, after `find`; the bits are not read any more."""
+        self.lists.fill(self.level.bitmap, self.cells, self.point_count)
+
     def average(self) -> None:
-        """Counts and means, after `find`."""
-        bitmap, level = self.level.bitmap, self.level
-        self.lists.counts.zero_()
-        self.lists.fill(bitmap, self.cells, level.count, self.point_count)
-        self.lists.average(self.points, level.count, self.limit, self.means)
+        """Counts and means, after `place`."""
+        self.lists.average(self.points, self.level.count, self.limit, self.means)
 
 
 class GraphedVoxelizer:
@@ -83,6 +87,7 @@ class GraphedVoxelizer:
             [grid.shape], [most_voxels], 1, torch.device(device), [f"grid {grid.shape}"]
         )
         self.plan = PlannedVoxelizer(grid, self.levels[0], most_points, channels, limit)
+        self._beside = torch.cuda.Stream(self.plan.points.device)
         self.graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(self.plan.points.device)
         stream.wait_stream(torch.cuda.current_stream())
@@ -100,5 +105,10 @@ class GraphedVoxelizer:
 
     def _run(self) -> None:
         self.plan.find()
+        self.plan.place()
+        main = torch.cuda.current_stream()
+        self._beside.wait_stream(main)
+        with torch.cuda.stream(self._beside):
+            self.levels.clear()
         self.plan.average()
-        self.levels.clear()
+        main.wait_stream(self._beside)

@@ -65,6 +65,25 @@ def test_objects_without_points_are_left_out(tmp_path):
     assert len(PasteDatabase(write(tmp_path / "a.db", sample))) == 5
 
 
+def test_what_moves_is_cut_with_where_it_was_in_older_sweeps(tmp_path):
+    age_s = np.float32([0, 0.2, 0.4, 0, 0.2, 0.4])
+    points = np.zeros((6, 5), np.float32)
+    points[:, 0], points[:, 3], points[:, 4] = 10, 0.5, age_s
+    points[:3, 1] = 4 - 5 * age_s[:3]                  # something that goes by at 5 m/s
+    points[3:, 1] = 0.5                                # and something that stands behind it
+    boxes = np.float32([[10, 4, 0, 1, 1, 2, np.pi / 2, 0, 5]])
+    columns = ("x", "y", "z", "intensity", "age_s")
+    sample = Sample("000001", points, columns, boxes, np.array([0]))
+    for name, frame, kept in (
+        ("moving", sample, points[:3]),
+        ("still", sample.replace(boxes=boxes * np.float32([1] * 7 + [0, 0])), points[:1]),
+        ("unknown", sample.replace(boxes=boxes * np.float32([1] * 7 + [np.nan] * 2)), points[:1]),
+    ):
+        own = PasteDatabase(write(tmp_path / name, frame)).points(0)
+        own[:, :3] += boxes[0, :3]
+        assert np.allclose(own, kept), name
+
+
 def test_a_broken_frame_leaves_the_old_file_and_no_other(path):
     def broken():
         yield ObjectsOfFrames(Street())[0]

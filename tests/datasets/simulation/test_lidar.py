@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from datasets.simulation.clutter import motorcycle
+from datasets.simulation.heavy import draw_bus
 from datasets.simulation.lidar import LIDARS, scan
 from datasets.simulation.materials import Material
 from datasets.simulation.meshes import box, join, pose
 from datasets.simulation.raycast import RayScene
+from datasets.simulation.roadworks import upright
 from datasets.simulation.vehicles import draw_car
 from datasets.simulation.world import Snapshot
 
@@ -125,3 +128,23 @@ def test_cars_have_as_many_points_as_real_ones(distance, fewest, most):
         found = look(lidar, ground(), car.at(distance, 0, 0, turn))
         counts.append((found.owner == 0).sum())
     assert fewest < np.median(counts) < most, counts
+
+
+@pytest.mark.parametrize("yaw", (0.2, 2.9), ids=("leaving", "coming"))
+def test_a_bus_and_a_motorcycle_have_a_front_and_a_back(yaw):
+    lidar, rng = LIDARS["hdl32e"](), np.random.default_rng(0)
+
+    def seen(shape):
+        """Points of a shape at one side of the street, in its own frame."""
+        found = look(lidar, ground(), shape.at(0, 12, 0, yaw))
+        points = found.points[found.owner == 0, :3] + (0, 0, lidar.mounting_height_m)
+        return (points - (0, 12, 0)) @ pose(yaw=yaw)[:3, :3]
+
+    for _ in range(5):
+        (length, _, _), shape = draw_bus(rng)
+        x = (points := seen(shape))[points[:, 2] > 1.4, 0]
+        # Behind is the engine's room, in front are panes.
+        assert (x < 1.5 - length / 2).sum() > 1.3 * (x > length / 2 - 1.5).sum()
+        points = seen(upright(motorcycle(rng))[1])
+        ahead, behind = points[points[:, 0] > 0.25, 2], points[points[:, 0] < -0.25, 2]
+        assert ahead.max() > behind.max() + 0.1

@@ -118,7 +118,8 @@ def test_every_kind_has_attributes_that_nuscenes_knows(worlds):
             seen.setdefault(actor.category, set()).update(attributes_of(actor, 0.5))
     assert seen["traffic_cone"] == seen["barrier"] == set()
     assert seen["motorcycle"] == {"cycle.without_rider"}
-    assert seen["bus"] == {"vehicle.moving", "vehicle.parked"}
+    assert seen["bus"] == {"vehicle.moving", "vehicle.stopped"}
+    assert seen["trailer"] == {"vehicle.moving", "vehicle.parked"}
     assert seen["trailer"] == {"vehicle.moving", "vehicle.parked"}
     assert seen["motorcyclist"] == {"cycle.with_rider"}
     assert set().union(*seen.values()) <= set(ATTRIBUTES)

@@ -24,7 +24,8 @@ def random_points(count: int, seed: int = 0) -> np.ndarray:
 
 def test_a_pillar_holds_the_largest_features_of_its_points():
     torch.manual_seed(1)
-    encoder = PillarEncoder(GRID, 4, out_channels=6).eval()
+    scales = (0.1, 0.2, 1.0, 0.3)
+    encoder = PillarEncoder(GRID, 4, out_channels=6, column_scales=scales).eval()
     frames = batch(random_points(60), random_points(5, 1))
     pillars = encoder(frames)
     assert pillars.spatial_shape == (1, 8, 8) and pillars.features.shape[1] == 6
@@ -33,7 +34,8 @@ def test_a_pillar_holds_the_largest_features_of_its_points():
         cell = GRID.coordinates(points)
         mine = points[(cell[:, 1] == y) & (cell[:, 2] == x)]
         middle = torch.tensor([-4 + (x + 0.5) * 1.0, -2 + (y + 0.5) * 0.5])
-        described = torch.cat([mine, mine[:, :3] - mine[:, :3].mean(0), mine[:, :2] - middle], 1)
+        off = mine[:, :3] - mine[:, :3].mean(0)
+        described = torch.cat([mine * torch.tensor(scales), off, mine[:, :2] - middle], 1)
         expected = encoder.norm(encoder.linear(described)).relu().amax(0)
         torch.testing.assert_close(pillars.features[row], expected, atol=1e-5, rtol=1e-5)
 

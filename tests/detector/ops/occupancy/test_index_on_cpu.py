@@ -7,7 +7,7 @@ import torch
 from detector.ops.occupancy import Occupancy
 from detector.ops.occupancy.shapes import convolved_shape
 from tests.oracles.cuda_on_cpu import CpuKernels
-from tests.oracles.sparse_scenes import random_coordinates
+from tests.oracles.sparse_scenes import entries_of, random_coordinates
 
 SPAN, SPANS_PER_BLOCK = 1024, 4
 STEP = ((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1))
@@ -33,12 +33,18 @@ def any_tables(tmp_path_factory):
     return CpuKernels("occupancy/tables.cu", ("fill_table",), tmp_path_factory.mktemp("any"))
 
 
-@pytest.fixture(scope="module", params=["by row", "in order", "both"])
+@pytest.fixture(scope="module", params=[
+    ("by row", 1), ("in order", 1), ("both", 1), ("by row", 3), ("both", 3),
+])  # fmt: skip
 def tables(request, tmp_path_factory):
-    """Kernels for 3 x 3 x 3 offsets; threads of a block, which in order are a window; forms."""
-    threads = 128 if request.param == "by row" else 64
+    """Kernels for 3 x 3 x 3 offsets; threads of a block, which in order are a window; forms, and
+    how many offsets an entry stands for."""
+    forms, run = request.param
+    threads = 128 if forms == "by row" else 64
     defines = dict(KZ=3, KY=3, KX=3, THREADS=threads)
-    if request.param != "by row":
+    if run > 1:
+        defines["RUN"] = run
+    if forms != "by row":
         defines["WINDOW"] = threads
     folder = tmp_path_factory.mktemp("tables")
     names = ("fill_table", "fill_scanned")
@@ -130,15 +136,15 @@ def test_rows_windows_and_clearing(index, known_windows, shape, density, known):
 class Forms:
     """Room for a table by row, in order or both, as the kernels take it."""
 
-    def __init__(self, rows, forms):
-        self.rows, self.pitch = rows, blocks(rows, 32) * 32
+    def __init__(self, rows, forms, run=1):
+        self.rows, self.pitch, self.run = rows, blocks(rows, 32) * 32, run
         self.plain = self._empty() if forms != "in order" else (None, None)
         self.ordered = self._empty() if forms != "by row" else (None, None)
         self.order = torch.full((rows,), -5, dtype=torch.int32) if forms != "by row" else None
 
     def _empty(self):
         masks = torch.zeros(self.pitch // 32, 1, dtype=torch.int32)
-        return torch.full((27, self.pitch), -5, dtype=torch.int32), masks
+        return torch.full((27 // self.run, self.pitch), -5, dtype=torch.int32), masks
 
     @property
     def arguments(self):
@@ -155,7 +161,7 @@ class Forms:
             self._check(*self.ordered, expected[:, self.order.long()])
 
     def _check(self, table, masks, expected):
-        assert torch.equal(table[:, : self.rows], expected)
+        assert torch.equal(table[:, : self.rows], entries_of(expected, self.run))
         seen = torch.nn.functional.pad(expected >= 0, (0, self.pitch - self.rows))
         bits = (seen.view(27, -1, 32).any(2).numpy() * (1 << np.arange(27))[:, None]).sum(0)
         assert np.array_equal(masks[:, 0].numpy(), bits)
@@ -164,6 +170,9 @@ class Forms:
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize(("shape", "density"), [((3, 9, 70), 0.3), ((2, 5, 31), 1.0)])
 def test_tables(index, tables, any_tables, shape, density, dilation):
+    kernels, threads, (kind, run) = tables
+    if dilation > 1 and run > 1:
+        pytest.skip("an entry stands for adjacent cells")
     coordinates = random_coordinates(shape, 2, density, 1)
     true = Occupancy.of_any(coordinates, shape, 2)
     rows = len(true)
@@ -175,8 +184,7 @@ def test_tables(index, tables, any_tables, shape, density, dilation):
         *ones, *apart, *apart, 1 << 30,
     )  # fmt: skip
     expected = true.neighbours(3, dilation).table
-    kernels, threads, kind = tables
-    forms = Forms(rows, kind)
+    forms = Forms(rows, kind, run)
     kernels.fill_table(blocks(rows, threads), threads, *about, *forms.arguments)
     forms.check(expected, threads)
     forms = Forms(rows, "by row")
@@ -189,7 +197,7 @@ def test_tables(index, tables, any_tables, shape, density, dilation):
     ((2, 5, 90), 0.5, 333),
 ])  # fmt: skip
 def test_a_table_and_the_coordinates_of_what_was_scanned(index, tables, shape, density, room):
-    kernels, threads, kind = tables
+    kernels, threads, (kind, run) = tables
     coordinates = random_coordinates(shape, 2, density, 1)
     true = Occupancy.of_any(coordinates, shape, 2)
     room = min(room, len(true))
@@ -197,7 +205,7 @@ def test_a_table_and_the_coordinates_of_what_was_scanned(index, tables, shape, d
     grid.listed, grid.tile_words = grid.listed[:room], grid.tile_words[: blocks(room, 32)]
     grid.scan(index, torch.empty(0, 4, dtype=torch.int32))
     found = torch.full((room + 1, 4), -5, dtype=torch.int32)
-    forms, ones = Forms(room, kind), (1, 1, 1)
+    forms, ones = Forms(room, kind, run), (1, 1, 1)
     kernels.fill_scanned(
         blocks(room, threads), threads, grid.words, grid.rank, grid.listed, len(grid.listed),
         grid.tile_words, grid.totals, *shape[:2], grid.line, found, room, grid.words, grid.rank,

@@ -1,6 +1,7 @@
 """Products on a GPU against float64 on the same GPU."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -271,6 +272,47 @@ def test_a_layer_that_does_not_learn_is_the_same_by_a_table_in_order(monkeypatch
                 x.double(), weight.detach().double().flatten(0, 2), kernel_map.table
             )
             assert relative(out, true) < TOLERANCE[torch.float16]
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize("size", [(3, 3, 3), (1, 1, 3), (3, 3, 5)])
+def test_products_are_the_same_by_a_table_of_runs(size, in_order):
+    from detector.ops.occupancy.gpu import BitmapIndex
+    from detector.ops.occupancy.shapes import ONE
+    from detector.ops.occupancy.tables import ConvTable, can_be_ordered, fill_table
+    from detector.ops.sparse_conv import tensor_cores
+
+    if in_order and not can_be_ordered(size, ONE):
+        pytest.skip("such tables are not put in order")
+    sites = scene(0.3)
+    index = BitmapIndex.of_sorted(sites.coordinates, sites.spatial_shape, sites.batch_size)
+    offsets, rows = math.prod(size), len(sites)
+    count = torch.tensor([rows], dtype=torch.int32, device="cuda")
+    about = size, ONE, tuple(k // 2 for k in size), ONE
+    for c_in, c_out in ((4, 16), (8, 16), (16, 32), (64, 64), (128, 128)):
+        if not tensor_cores.fits(torch.half, c_in, c_out, offsets, 0):
+            continue
+        x = torch.randn(rows, c_in, device="cuda").half()
+        weight = torch.randn(offsets, c_in, c_out, device="cuda") / 20
+        made = []
+        for run in (1, size[2]):
+            table = ConvTable.empty(offsets, rows, x.device, in_order=in_order, run=run)
+            fill_table(index.bitmap, sites.coordinates, count, [table], *about)
+            for expected in (100, 50_000):  # other kernels
+                kernels = tensor_cores.best_convolution(
+                    torch.half, c_in, c_out, offsets, 0, expected, in_order=in_order, run=run
+                )
+                out = torch.full((rows, c_out), math.nan, device="cuda").half()
+                kernels(
+                    x, kernels.packed(weight), table.table, table.masks, count, rows, out,
+                    order=table.order, tiles=table.tiles,
+                )  # fmt: skip
+                made.append(out)
+        plain = sites.neighbours(size).table
+        true = gathered.convolve(x.double(), weight.double(), plain)
+        assert relative(made[0], true) < TOLERANCE[torch.float16]
+        assert torch.equal(made[0], made[2])
+        assert torch.equal(made[1], made[3])
 
 
 def test_a_thread_may_start_with_our_kernels():

@@ -18,7 +18,7 @@ def relative(found, true):
 def test_values_and_gradients(tmp_path, channels, relu, joined, rows):
     kernels = CpuKernels(
         "sparse_norm/norm.cu",
-        ("sum_rows", "normalize", "sum_gradients", "input_gradient"), tmp_path,
+        ("sum_rows", "normalize", "normalize_again", "sum_gradients", "input_gradient"), tmp_path,
         dict(CHANNELS=channels, RELU=relu, RESIDUAL=joined, BF16=0),
     )  # fmt: skip
     torch.manual_seed(channels)
@@ -41,6 +41,10 @@ def test_values_and_gradients(tmp_path, channels, relu, joined, rows):
         2, 256, x, partial, parts, room, count, weight, bias, 1e-3, 0.1, mean, variance, batches,
         residual, statistics, y,
     )  # fmt: skip
+    if not joined:
+        again = torch.full_like(x, torch.nan)
+        kernels.normalize_again(2, 256, x, room, count, statistics, again)
+        assert torch.equal(again, y)
     kernels.sum_gradients(parts, 256, gradient, x, y, room, count, statistics, partial)
     kernels.input_gradient(
         2, 256, gradient, x, y, partial, parts, room, count, weight, statistics, parameters,

@@ -1,6 +1,7 @@
 """The kernels of a planned focal convolution, run on a CPU, against the module's own choice."""
 
 import ctypes
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from detector.ops.occupancy.shapes import convolved_shape
 from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
 from tests.oracles.cuda_on_cpu import CpuKernels
-from tests.oracles.sparse_scenes import random_coordinates
+from tests.oracles.sparse_scenes import entries_of, random_coordinates
 
 NAMES = ("list_keys", "find_cuts", "mark_chosen", "number_added", "fill_grown", "gate")
 SHAPE, BATCH = (5, 9, 70), 3
@@ -60,13 +61,37 @@ def cells_of(words, shape):
     return np.argwhere(bits[..., : shape[2]]).astype(np.int32)
 
 
+def check_table(entries, tiles, sites, cells, kernel):
+    """The entries of sites for what they see of cells, and the masks of 32."""
+    row_of = {tuple(cell): row for row, cell in enumerate(cells.tolist())}
+    apart = list(itertools.product(*(range(-(size // 2), size // 2 + 1) for size in kernel)))
+    rows = torch.tensor([
+        [row_of.get((b, z + dz, y + dy, x + dx), -1) for b, z, y, x in sites.tolist()]
+        for dz, dy, dx in apart
+    ], dtype=torch.int32)  # fmt: skip
+    assert torch.equal(entries[:, : len(sites)], entries_of(rows, kernel[2]))
+    assert (entries[:, len(sites) :] == -5).all()
+    masks = masks_of(rows >= 0)
+    assert torch.equal(tiles[: len(masks)], masks)
+
+
+def masks_of(seen):
+    """Which offsets each 32 columns see anything through, in words of 32."""
+    masks = torch.zeros(blocks(seen.shape[1], 32), blocks(len(seen), 32), dtype=torch.int32)
+    for tile, part in enumerate(seen.split(32, 1)):
+        for offset in torch.nonzero(part.any(1))[:, 0].tolist():
+            bit = 1 << offset % 32
+            masks[tile, offset // 32] |= bit - (bit >> 31 << 32)
+    return masks
+
+
 @pytest.mark.parametrize(("kernel", "top_k", "threshold", "values"), CASES)
 def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, values):
     offsets, pitch = math.prod(kernel), 32 if kernel == (3, 3, 3) else 128
     size, stride, padding = KERNELS[kernel]
     defines = dict(
         zip(("KZ", "KY", "KX", "NZ", "NY", "NX"), (*kernel, *size), strict=True), PITCH=pitch,
-        TOP_K=int(top_k), BF16=0,
+        TOP_K=int(top_k), BF16=0, RUN=kernel[2],
     )  # fmt: skip
     kernels = CpuKernels("../sparse/planned/focal.cu", NAMES, tmp_path, defines)
     coordinates = random_coordinates(SHAPE, BATCH, 0.05, 1, (1,) if values == "equal" else ())
@@ -102,24 +127,53 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     most = 30 * rows
     listed, totals = torch.zeros(most, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     more = torch.full((most, 4), -1, dtype=torch.int32)
+    below, true = grown.occupancy.downsample(size, stride, padding)
+    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
+    below_line = -(-below.spatial_shape[2] // 32)
+    # Old voxels have marked their part below before, and have their part of the table.
+    marked_before, _ = bitmap(
+        x.occupancy.downsample(size, stride, padding)[0].coordinates, below.spatial_shape
+    )
+    marked = marked_before.clone()
+    marked_lines = torch.zeros(blocks(len(marked), 32), dtype=torch.uint8)
+    run, columns = kernel[2], blocks(rows + most, 32) * 32
+    entries = torch.full((offsets // run, columns), -5, dtype=torch.int32)
+    kernel_map = x.occupancy.neighbours(kernel)
+    entries[:, :rows] = entries_of(kernel_map.table, run)
+    tiles = torch.full((columns // 32, blocks(offsets, 32)), -1, dtype=torch.int32)
+    old_tiles = blocks(rows, 32)
+    tiles[:old_tiles] = masks_of(kernel_map.table >= 0)[:old_tiles]
+    grown_count = torch.full((1,), -3, dtype=torch.int32)
     kernels.mark_chosen(
-        blocks(capacity, 64), 256, *given, cuts, threshold, old, added, lines, listed, most,
-        totals, *SHAPE, line,
+        blocks(capacity, 32), 256, *given, cuts, threshold, old, added, lines, listed, most,
+        totals, *SHAPE, line, marked, marked_lines, *below.spatial_shape, below_line, *stride,
+        *padding, grown_count, tiles, tiles.shape[1], tiles.numel(),
     )  # fmt: skip
+    assert int(grown_count) == rows
+    assert not tiles[old_tiles:].any()
+    assert torch.equal(
+        torch.from_numpy(cells_of(marked, below.spatial_shape)), below.coordinates
+    )
+    for number in range(len(marked_lines)):
+        part = slice(32 * number, 32 * number + 32)
+        first = (marked_before[part] == 0) & (marked[part] != 0)
+        assert bool(marked_lines[number]) == bool(first.any())
     for number, words in enumerate(added.view(-1).split(32)):
         assert bool(lines[number]) == bool(words.any())
     kernels.number_added(
-        blocks(int(totals[1]), 256), 256, added, added_rank, listed, most, totals, more, most,
-        *SHAPE[:2], line,
+        blocks(int(totals[1]), 32), 128, added, added_rank, listed, most, totals, more, most, old,
+        old_rank, count, capacity, *SHAPE, line, grown_count, rows + most, entries, columns,
+        tiles, tiles.shape[1],
     )  # fmt: skip
     new = cells_of(added, SHAPE)
     assert int(totals[0]) == len(new)
     assert sorted(map(tuple, more[: len(new)].tolist())) == list(map(tuple, new.tolist()))
+    assert int(grown_count) == rows + len(new)
+    sites = torch.cat([coordinates, more[: len(new)]])
+    check_table(entries, tiles, sites, coordinates, kernel)
     union = sorted(map(tuple, [*coordinates.tolist(), *new.tolist()]))
     assert union == list(map(tuple, grown.coordinates.tolist()))
 
-    below, true = grown.occupancy.downsample(size, stride, padding)
-    assert below.spatial_shape == convolved_shape(SHAPE, size, stride, padding, (1, 1, 1))
     room = len(below) + 40
     sites = torch.full((room, 4), 3, dtype=torch.int32)
     site_words, site_rank = bitmap(below.coordinates, below.spatial_shape)
@@ -133,14 +187,14 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
         blocks(room, 128), 128, site_words, site_rank, held, len(held),
         torch.nn.functional.pad(tile_words, (0, 3)), torch.tensor([len(below), len(held)]).int(),
         *below.spatial_shape[:2], -(-below.spatial_shape[2] // 32), sites, room, old, old_rank,
-        capacity, added, added_rank, most, capacity, *SHAPE, line, *stride, *padding, table,
+        capacity, added, added_rank, rows + most, *SHAPE, line, *stride, *padding, table,
         columns, masks, 1,
     )  # fmt: skip
     assert torch.equal(sites[: len(below)], below.coordinates)
     assert (sites[len(below) :] == 3).all()
     found, there = table[:, : len(below)], true.table >= 0
     assert torch.equal(found >= 0, there)
-    place = torch.cat([cells, more])
+    place = torch.cat([coordinates, more])
     assert torch.equal(
         place[found[there].long()], grown.coordinates[true.table[there].long()]
     )
@@ -149,15 +203,14 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
 
     foreground = layer._foreground(mine[:, -1], x.occupancy)
     chosen = foreground[:, None] & (mine[:, :-1].sigmoid() >= threshold)
-    kernel_map = x.occupancy.neighbours(kernel)
     by_neighbours = _kernel_gate(mine[:, :-1].sigmoid(), chosen, foreground, kernel_map)
-    seen = torch.full((offsets, capacity), -1, dtype=torch.int32)
-    seen[:, :rows] = kernel_map.table
+    seen = torch.zeros(offsets // kernel[2], capacity, dtype=torch.int32)
+    seen[:, :rows] = entries_of(kernel_map.table, kernel[2])
     features = torch.randn(capacity, 16, generator=generator).half()
     for neighbours, own in ((1, 0), (0, 1), (1, 1)):
         gated = features.clone()
         kernels.gate(
-            blocks(capacity, 64), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
+            blocks(capacity, 32), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
             gated, 16,
         )  # fmt: skip
         factor = (by_neighbours if neighbours else 1) * (mine[:, -1].sigmoid() if own else 1)

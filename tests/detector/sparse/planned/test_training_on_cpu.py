@@ -13,6 +13,7 @@ from detector.models.backbones import ResidualBlock, strided_block, subm_block
 from detector.ops.occupancy import Occupancy
 from detector.sparse import SparseSequential, SparseTensor
 from detector.sparse.planned import captured, chain, training
+from detector.sparse.planned.chain_pass import ChainPass
 from detector.training.sync_norm import synchronise_norms
 from tests.oracles.launches_on_cpu import stand_in
 from tests.oracles.sparse_scenes import random_coordinates
@@ -158,6 +159,17 @@ def both_ways(name, densities, graphs):
             buffers = [b.clone() for b in nn.ModuleList(chain_).buffers()]
             found.append([out, features.grad, *gradients, *buffers])
         yield found
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_what_is_made_again_is_what_was_kept(name, graphs, monkeypatch):
+    """Bit for bit, by graphs and launched one by one."""
+    again = list(both_ways(name, [0.08, 0.03], graphs))
+    monkeypatch.setattr(ChainPass, "_keeps", lambda *_: True)
+    kept = list(both_ways(name, [0.08, 0.03], graphs))
+    for found, true in zip(again, kept, strict=True):
+        for one, other in zip(itertools.chain(*found), itertools.chain(*true), strict=True):
+            assert (one is None and other is None) or torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", CHAINS)
