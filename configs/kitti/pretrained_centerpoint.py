@@ -20,7 +20,7 @@ model["encoder"] = dict(
 )
 model["head"].update(neighbours=1)
 cache_frames = True
-epochs = 14
+epochs = 15
 batch_size = 4
 precision = "float16"
 optimizer.update(factory=Muon, lr=0.004)

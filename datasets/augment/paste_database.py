@@ -21,17 +21,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Float32
+from numba import njit
 
 from datasets.augment.ground import GroundMap
 from detector.errors import InputError
-from detector.ops.boxes.cpu import points_in_boxes
 from detector.records import Sample
 
 MAGIC = b"FOCAL3D OBJECTS\n"
 FORMAT = 1
 _FOOTER = struct.Struct("<QII16s")  # offset, length and crc32 of the table; MAGIC again
 _ALIGNMENT = 64
-_STILL_MPS = 0.1
 _ARRAYS = {
     "boxes": "<f4",             # (N, 7|9) in the ego frame of its own frame
     "labels": "<i8",            # (N,) index into classes
@@ -60,17 +59,17 @@ def cut_objects(sample: Sample) -> FrameObjects:
     sweeps where it was then belong to it, too."""
     points = np.ascontiguousarray(sample.points, np.float32)
     boxes = np.ascontiguousarray(sample.boxes, np.float32)
-    inside = points_in_boxes(points, boxes.astype(np.float64))
+    age_s, velocity = np.zeros(len(points), np.float32), np.zeros((len(boxes), 2), np.float32)
     if "age_s" in sample.point_features and boxes.shape[1] == 9:
-        age_s = points[:, sample.point_features.index("age_s")]
-        for n in np.flatnonzero(np.hypot(*boxes[:, 7:].T) > _STILL_MPS):
-            now = points[:, :3].copy()
-            now[:, :2] += age_s[:, None] * boxes[n, 7:]
-            inside[:, n] |= points_in_boxes(now, boxes[n : n + 1].astype(np.float64))[:, 0]
-    kept = np.flatnonzero(inside.any(0))
+        age_s = np.ascontiguousarray(points[:, sample.point_features.index("age_s")])
+        velocity = np.nan_to_num(boxes[:, 7:])
+    owner, rows = _points_of_boxes(points, age_s, boxes.astype(np.float64), velocity)
+    rows = rows[np.argsort(owner, kind="stable")]
+    counts = np.bincount(owner, minlength=len(boxes))
+    kept, ends = np.flatnonzero(counts), np.cumsum(counts)
     cut = []
     for n in kept:
-        own = points[inside[:, n]]
+        own = points[rows[ends[n] - counts[n] : ends[n]]]
         own[:, :3] -= boxes[n, :3]
         cut.append(own)
     above = boxes[kept, 2] - boxes[kept, 5] / 2 - GroundMap(points).heights(boxes[kept])
@@ -78,6 +77,35 @@ def cut_objects(sample: Sample) -> FrameObjects:
         sample.frame_id, sample.point_features, boxes[kept], sample.labels[kept], tuple(cut),
         above.astype(np.float32),
     )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _points_of_boxes(points, age_s, boxes, velocity):
+    """Pairs of a box and a point that lies in it, or lies where it was `age_s` ago."""
+    box_of = np.empty(len(points), np.int64)
+    point_of = np.empty(len(points), np.int64)
+    count, boxes_count = 0, len(boxes)
+    cos, sin, reach = np.cos(boxes[:, 6]), np.sin(boxes[:, 6]), np.empty(boxes_count)
+    for n in range(boxes_count):
+        reach[n] = np.hypot(boxes[n, 3], boxes[n, 4]) / 2
+    for p in range(len(points)):
+        for n in range(boxes_count):
+            if abs(points[p, 2] - boxes[n, 2]) > boxes[n, 5] / 2:
+                continue
+            for then in range(2):
+                x = points[p, 0] - boxes[n, 0] + then * age_s[p] * velocity[n, 0]
+                y = points[p, 1] - boxes[n, 1] + then * age_s[p] * velocity[n, 1]
+                if abs(x) > reach[n] or abs(y) > reach[n]:
+                    continue
+                along, across = x * cos[n] + y * sin[n], y * cos[n] - x * sin[n]
+                if abs(along) <= boxes[n, 3] / 2 and abs(across) <= boxes[n, 4] / 2:
+                    if count == len(box_of):            # boxes that overlap
+                        box_of = np.concatenate((box_of, np.empty_like(box_of)))
+                        point_of = np.concatenate((point_of, np.empty_like(point_of)))
+                    box_of[count], point_of[count] = n, p
+                    count += 1
+                    break
+    return box_of[:count], point_of[:count]
 
 
 class ObjectsOfFrames:
