@@ -1,5 +1,9 @@
 """Fine-tuning of the detector that comes along on a few real frames, mixed with simulated ones.
 
+    python tools/simulate.py kitti --out data/simulated_few --frames 64 --val-frames 24 \\
+        --scene-frames 1 --seed 7
+    python tools/prepare.py paste configs/kitti/pretrained_centerpoint.py \\
+        --out data/simulated_few/paste_train.db --cfg-options train_dataset.root=data/simulated_few
     python tools/train.py configs/kitti/finetuned_focal_centerpoint.py \\
         --weights detector/pretrained/demo.pth
 
@@ -25,13 +29,14 @@ train_dataset = dict(
             type=KittiDataset, root="data/kitti", split="train", classes=classes,
             without_types=("Van", "DontCare"),
         ),
-        dict(type=KittiDataset, root="data/simulated", split="train", classes=classes),
+        dict(type=KittiDataset, root="data/simulated_few", split="train", classes=classes),
     ],
-    # 39 real frames stand beside 1,500 simulated ones.
-    repeats=(20, 1),
+    # 39 real frames stand beside 64 simulated ones.
+    repeats=(4, 2),
 )  # fmt: skip
 val_dataset.update(root="data/kitti")
 train_transforms[0].update(last_epochs=1)
-epochs = 2
+train_transforms[0]["transform"].update(database="data/simulated_few/paste_train.db")
+epochs = 4
 batch_size = 8
 optimizer.update(factory=AdamW, lr=0.0003)
