@@ -68,12 +68,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
   // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
   // They ask for the next one a tile ahead.
-#if SPREAD
-  const int begin = warp * (int)gridDim.x + blockIdx.x, given = gridDim.x * WARPS;
-#else
-  const int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
-  const int begin = warp < together ? blockIdx.x * together + warp : tiles, given = gridDim.x * together;
-#endif
+  int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
   auto wait_for = [&](int step) {
@@ -81,42 +76,41 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     if (!waited) wait_weights(shared_address(barriers + step / HALVES));
 #endif
   };
-  for (int turn = begin, next_turn; turn < tiles; turn = DEALT ? __shfl_sync(~0u, next_turn, 0) : turn + given) {
-      if (DEALT && lane == 0) next_turn = given + (int)atomicAdd(&counters[0], 1u);
+  if (warp < together)
+    for (int turn = blockIdx.x * together + warp, next_turn; turn < tiles;
+         turn = DEALT ? __shfl_sync(~0u, next_turn, 0) : turn + (int)gridDim.x * together) {
+      if (DEALT && lane == 0) next_turn = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
       const int tile = list ? list[turn / parts] * parts + turn % parts : turn, first = tile * 8 * NB;
       if (first >= n) continue;  // the last listed tile may be cut short
       float sum[MB][NB][4] = {};
       Walk walk;
       walk.start(masks, first, n);
-      // Products of one step, features of the DEPTH - 1 after it on their way, rows of the DEPTH after
-      // those. Turns of DEPTH steps have no way out between them, or the compiler waits at each step for all
-      // that was asked for. Past the last step there are no rows, and fetching none costs next to nothing.
+      Rows rows;
+      // Products of one step, features of the next on their way, rows of the one after those. Past
+      // the last step there are no rows, and fetching none costs next to nothing.
       Inputs in[DEPTH];
-      Rows rows[DEPTH];
-      int steps[DEPTH], asked[DEPTH];
-      auto ask = [&](int slot) {
-        asked[slot] = walk.next();
-        load_rows(rows[slot], table, pitch, first, n, asked[slot]);
-      };
-      auto fetch = [&](int slot) {
-        steps[slot] = max(asked[slot], 0);
-        gather(in[slot], rows[slot], own_bytes, steps[slot]);
-      };
-      int turns = (walk.count() + DEPTH - 1) / DEPTH;
+      int steps[DEPTH];
+      Rows ahead[DEPTH - 1];
 #pragma unroll
-      for (int s = 0; s < DEPTH; s++) ask(s);
+      for (int s = 0; s < DEPTH - 1; s++) {
+        steps[s] = walk.next();
+        load_rows(ahead[s], table, pitch, first, n, steps[s]);
+      }
 #pragma unroll
-      for (int s = 0; s < DEPTH - 1; s++) { fetch(s); ask(s); }
-#pragma unroll 1
-      for (; turns > 0; turns--) {
-        wait_for(steps[0]);
-#pragma unroll
-        for (int s = 1; s < DEPTH - 1; s++) wait_for(steps[s]);
-        wait_for(max(asked[DEPTH - 1], 0));
+      for (int s = 0; s < DEPTH - 1; s++) gather(in[s], ahead[s], own_bytes, steps[s]);
+      int later = walk.next();
+      load_rows(rows, table, pitch, first, n, later);
+      bool more = true;
+      while (more) {
 #pragma unroll
         for (int s = 0; s < DEPTH; s++) {
-          fetch((s + DEPTH - 1) % DEPTH);
-          ask((s + DEPTH - 1) % DEPTH);
+          if (steps[s] < 0) { more = false; break; }
+          const int free = (s + DEPTH - 1) % DEPTH;
+          steps[free] = later;
+          gather(in[free], rows, own_bytes, later);
+          later = walk.next();
+          load_rows(rows, table, pitch, first, n, later);
+          wait_for(steps[s]);
           multiply(sum, in[s], weights + steps[s] * STEP_WORDS);
         }
       }

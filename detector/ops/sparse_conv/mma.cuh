@@ -87,17 +87,6 @@ struct Walk {
         if (first + 32 * j < count) left[i] |= masks[((first >> 5) + j) * MASK_WORDS + i];
     }
   }
-  __device__ __forceinline__ int count() const {  // of steps
-    int groups = 0;
-#pragma unroll
-    for (int i = 0; i < MASK_WORDS; i++) {
-      u32 starts = left[i];
-#pragma unroll
-      for (int by = 1; by < PACK; by *= 2) starts |= starts >> by;
-      groups += __popc(PACK == 4 ? starts & 0x11111111u : PACK == 2 ? starts & 0x55555555u : starts);
-    }
-    return groups * HALVES;
-  }
   __device__ __forceinline__ int next() {  // -1 after the last
     if (HALVES > 1 && step >= 0 && (step + 1) % HALVES) return ++step;
     pop_step(left, step);

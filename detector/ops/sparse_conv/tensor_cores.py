@@ -223,7 +223,7 @@ def _is_hopper(device: int) -> bool:
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
     tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
-    dealt: bool = False, spread: bool = False,
+    dealt: bool = False,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets;
     float32 is multiplied as TF32, by `conv.cu` alone.
@@ -236,7 +236,6 @@ def convolution(
         depth: steps whose features are on their way or in use.
         source: `CONV`, or `CONV_SM90`, which needs a Hopper GPU.
         dealt: in `conv.cu`, tiles are given out as warps ask for them.
-        spread: there, a block begins with tiles from all over, not with adjacent ones.
     """
     wide = dtype == torch.float32
     words = 2 * in_channels if wide else in_channels
@@ -248,9 +247,7 @@ def convolution(
     )  # fmt: skip
     packed_words = weight_bytes // 4
     if source == CONV:
-        defines |= dict(
-            NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), SPREAD=int(spread), TF32=int(wide)
-        )  # fmt: skip
+        defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), TF32=int(wide))
         shared = weight_bytes + steps * BARRIER_BYTES
         packed_words += 2  # counters
     else:

@@ -146,13 +146,13 @@ def test_every_way_to_divide_the_work_gives_the_same_sums():
     weight = torch.randn(27, 64, 64, device="cuda") / 40
     true = gathered.convolve(x.double(), weight.half().double(), table)
     count = torch.tensor([rows], dtype=torch.int32, device="cuda")
-    for tile, tile_rows, depth, dealt, spread in itertools.product(
-        (16, 32, 64), (16, 32, 64), (2, 3, 4), (False, True), (False, True)
+    for tile, tile_rows, depth, dealt in itertools.product(
+        (16, 32, 64), (16, 32, 64), (2, 3), (False, True)
     ):
         if tile == 64 and tile_rows == 64:
             continue  # too many registers
         kernels = tensor_cores.convolution(
-            torch.half, 64, 64, 27, 0, tile, tile_rows, 8, 1, depth, dealt=dealt, spread=spread
+            torch.half, 64, 64, 27, 0, tile, tile_rows, 8, 1, depth, dealt=dealt
         )
         packed = kernels.packed(weight)
         for _ in range(2):  # the kernel leaves its counters as they were
@@ -203,7 +203,7 @@ def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
 
 
 @pytest.mark.parametrize(("source", "tile_rows", "warps", "depth"), [
-    ("CONV", 16, 12, 2), ("CONV", 32, 8, 2), ("CONV", 16, 12, 3), ("CONV", 16, 12, 4),
+    ("CONV", 16, 12, 2), ("CONV", 32, 8, 2), ("CONV", 16, 12, 3),
     ("CONV_SM90", 128, 8, 2),
 ])  # fmt: skip
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -228,13 +228,10 @@ def test_tables_in_order(source, tile_rows, warps, depth, dtype):
         true = (true + bias.double() + residual.double()).relu()
         ordered = conv_table(table, on_gpu, in_order=True)
         assert torch.equal(ordered.table[:, :count], table[:, ordered.order.long()])
-        for dealt, spread, tiles in (
-            (False, False, None), (True, True, None), (True, False, ordered.tiles),
-            (True, True, ordered.tiles), (False, True, ordered.tiles),
-        ):  # fmt: skip
+        for dealt, tiles in ((False, None), (True, None), (True, ordered.tiles)):
             kernels = tensor_cores.convolution(
                 dtype, 64, 64, 27, 0, 64, tile_rows, warps, 1, depth,
-                getattr(tensor_cores, source), dealt, spread,
+                getattr(tensor_cores, source), dealt,
             )
             packed = kernels.packed(weight)
             for _ in range(2):
