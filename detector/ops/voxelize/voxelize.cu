@@ -4,7 +4,8 @@
 // rounded, never fused. Sums of a voxel's points are taken in the points' order, in float64.
 
 #include "../device.cuh"
-#include "narrow.cuh"
+#include "../narrow.cuh"
+#include "../occupancy/bits.cuh"
 
 __device__ __forceinline__ bool cell_of(
     const void* points, int is_double, int channels, int p, float3 low, float3 size, int Z, int Y, int X, int3* cell) {
@@ -44,10 +45,7 @@ extern "C" __global__ void mark_points(
     const long long word = ((long long)(frame * words_z + c.z) * words_y + c.y) * W + (c.x >> 5);
     const u32 bit = 1u << (c.x & 31);
     found = word * 32 + (c.x & 31);
-    if (!(words[word] & bit)) {  // many points share a cell
-      atomicOr(&words[word], bit);
-      lines[word >> 5] = 1;
-    }
+    if (!(words[word] & bit)) set_bits(words, lines, word, bit);  // many points share a cell
   }
   cells[p] = found;
 }

@@ -1,18 +1,15 @@
 // Small steps of planned inference.
 
-typedef unsigned int u32;
-typedef unsigned short u16;
+#include "../../ops/device.cuh"
+#include "../../ops/narrow.cuh"
 
 // A plan's numbers: 16-bit floats (BF16 says which), or float32 where FLOAT32 is 1.
 #if FLOAT32
 typedef float number;
-#define CVT(d, f) d = f
-#elif BF16
-typedef u16 number;
-#define CVT(d, f) asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(d) : "f"(f))
+__device__ __forceinline__ number number_of(float value) { return value; }
 #else
 typedef u16 number;
-#define CVT(d, f) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(d) : "f"(f))
+__device__ __forceinline__ number number_of(float value) { return BF16 ? bfloat16_bits(value) : float16_bits(value); }
 #endif
 
 struct alignas(4 * sizeof(number)) Four { number v[4]; };
@@ -46,7 +43,7 @@ extern "C" __global__ void place_rows(
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       const float value = k + j < channels ? features[(long long)i * channels + k + j] : 0.f;
-      CVT(four.v[j], value);
+      four.v[j] = number_of(value);
     }
     *(Four*)(out + (long long)row * pitch + k) = four;
   }

@@ -1,4 +1,4 @@
-// In place of `detector/ops/voxelize/narrow.cuh`: float16 alone.
+// In place of `detector/ops/narrow.cuh`: float16 alone.
 inline u16 float16_bits(float value) {
   const _Float16 half = (_Float16)value;
   u16 bits;
