@@ -25,6 +25,9 @@ Memory = torch.Tensor | int | None
 _MAX_DYNAMIC_SHARED_MEMORY = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _INVALID_CONTEXT = 201
 _PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
+_PROGRAMMATIC_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+_OLDEST_DRIVER_TO_OVERLAP = 12030  # captures it into graphs
+_ATTRIBUTE = struct.Struct("iii60x")  # CUlaunchAttribute: id, padding, value
 _CONFIGURATION = struct.Struct("7IPPI4x")  # CUlaunchConfig: grid, block, shared bytes, stream, ...
 
 
@@ -65,14 +68,26 @@ class Kernel:
             _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
+        self._overlap = ctypes.create_string_buffer(
+            _ATTRIBUTE.pack(_PROGRAMMATIC_SERIALIZATION, 0, 1)
+        )
         self._configuration = ctypes.create_string_buffer(_CONFIGURATION.size)
         # What does not change from one start to the next, as the driver's function takes it.
+        self._attributes = ctypes.addressof(self._overlap)
         self._first = ctypes.c_void_p(ctypes.addressof(self._configuration))
         self._last = ctypes.c_void_p(ctypes.addressof(self._extra))
         self._functions: dict[int, ctypes.c_void_p] = {}
 
-    def __call__(self, grid: Sequence[int], threads: int, *arguments, device: int) -> None:
-        """Starts it on the current stream of `device`; `grid` has one to three sizes."""
+    def __call__(
+        self, grid: Sequence[int], threads: int, *arguments, device: int, overlap: bool = False
+    ) -> None:
+        """Starts it on the current stream of `device`; `grid` has one to three sizes.
+
+        Args:
+            overlap: where the GPU can, as soon as all blocks of the kernel just started have said
+                `griddepcontrol.launch_dependents`; the source then says `griddepcontrol.wait`
+                before it touches what that one writes.
+        """
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
@@ -80,21 +95,23 @@ class Kernel:
             return
         # Nobody else runs between filling the buffers and the launch: `PyDLL` holds the GIL.
         self._pack(*arguments)
-        status = self._start(function, grid, threads, device)
+        status = self._start(function, grid, threads, device, overlap)
         if status == _INVALID_CONTEXT:  # this thread's first work on a GPU, as in autograd's
             _make_current(device)
             self._pack(*arguments)
-            status = self._start(function, grid, threads, device)
+            status = self._start(function, grid, threads, device, overlap)
         if status:
             _check(status, self.name)
 
     def _start(
-        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int
-    ) -> int:
+        self, function: ctypes.c_void_p, grid: Sequence[int], threads: int, device: int,
+        overlap: bool,
+    ) -> int:  # fmt: skip
         x, y, z = (*grid, 1, 1)[:3]
         _CONFIGURATION.pack_into(
             self._configuration, 0, x, y, z, threads, 1, 1, self.shared_bytes,
-            torch._C._cuda_getCurrentRawStream(device), 0, 0,
+            torch._C._cuda_getCurrentRawStream(device), self._attributes,
+            overlap and _can_overlap(device),
         )  # fmt: skip
         # One structure in place of eleven arguments: converting them costs more than the launch.
         return _driver().cuLaunchKernelEx(self._first, function, None, self._last)
@@ -171,6 +188,16 @@ def _packing(signature: str, parameters: struct.Struct, buffer: ctypes.Array) ->
 @functools.cache
 def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@functools.cache
+def _can_overlap(device: int) -> bool:
+    version = ctypes.c_int()
+    _check(_driver().cuDriverGetVersion(ctypes.byref(version)), "version")
+    return (
+        torch.cuda.get_device_capability(device) >= (9, 0)
+        and version.value >= _OLDEST_DRIVER_TO_OVERLAP
+    )
 
 
 @functools.cache

@@ -18,7 +18,7 @@ def stand_in(monkeypatch) -> list[str]:
     """Puts these kernels in the GPU's place; the names of those that are started, in order."""
     started: list[str] = []
 
-    def start(kernel, grid, threads, *arguments, device):
+    def start(kernel, grid, threads, *arguments, device, overlap=False):
         started.append(kernel.name)
         KERNELS[kernel.name](kernel.defines, *arguments)
 

@@ -50,7 +50,7 @@ def stand_in(monkeypatch, folder) -> None:
     compiled: dict[tuple, CpuKernels] = {}
     weights: dict[int, np.ndarray] = {}
 
-    def start(kernel, grid, threads, *arguments, device):
+    def start(kernel, grid, threads, *arguments, device, overlap=False):
         if kernel.name in ("pack", "convolve"):
             own = pack if kernel.name == "pack" else convolve
             own(weights, kernel.defines, *arguments)

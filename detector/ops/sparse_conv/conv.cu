@@ -21,16 +21,21 @@
 //   DEPTH        steps whose features are on their way or in use, at least 2
 //   DEALT        1: tiles are given out as warps ask for them, for some hold many more neighbours than
 //                others; what that costs pays where there are many. 0: every so many
+//   STEADY       1: turns of DEPTH steps with no way out between them; 0: a way out at each step, before which the
+//                compiler waits for all that was asked for, but fewer registers
+//   SPREAD       1: a block begins with tiles from all over; 0: with adjacent ones
 //   BF16         1: bfloat16, 0: float16
 //   TF32         1: float32
 
 #include "mma.cuh"
 
+#define AHEAD (STEADY ? DEPTH : 1)  // steps whose rows are asked for before their features
+
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out) {
   extern __shared__ __align__(128) u32 weights[];
-  int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3, g = lane >> 2;
+  int lane = threadIdx.x & 31, warp = __reduce_max_sync(~0u, threadIdx.x >> 5), t = lane & 3, g = lane >> 2;
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
@@ -44,6 +49,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   }
   __syncthreads();
   if (threadIdx.x == 0) {
+    await_packed();
     const u32 bytes = HALVES * STEP_WORDS * 4;
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
@@ -57,6 +63,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     }
   }
 #else
+  await_packed();
   for (int i = threadIdx.x; i < STEPS * STEP_WORDS / 4; i += WARPS * 32)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(mine + 4ll * i));
   asm volatile("cp.async.wait_all;");
@@ -66,9 +73,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   int n = min(*count, capacity);
   const int parts = 8 / NB;  // of a listed tile
   const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
+#if SPREAD
+  const int begin = warp * (int)gridDim.x + blockIdx.x, given = gridDim.x * WARPS;
+#else
   // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
-  // They ask for the next one a tile ahead.
-  int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
+  const int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
+  const int begin = warp < together ? blockIdx.x * together + warp : tiles, given = gridDim.x * together;
+#endif
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
   auto wait_for = [&](int step) {
@@ -76,66 +87,94 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     if (!waited) wait_weights(shared_address(barriers + step / HALVES));
 #endif
   };
-  if (warp < together)
-    for (int turn = blockIdx.x * together + warp, next_turn; turn < tiles;
-         turn = DEALT ? __shfl_sync(~0u, next_turn, 0) : turn + (int)gridDim.x * together) {
-      if (DEALT && lane == 0) next_turn = gridDim.x * together + (int)atomicAdd(&counters[0], 1u);
-      const int tile = list ? list[turn / parts] * parts + turn % parts : turn, first = tile * 8 * NB;
-      if (first >= n) continue;  // the last listed tile may be cut short
-      float sum[MB][NB][4] = {};
-      Walk walk;
-      walk.start(masks, first, n);
-      Rows rows;
-      // Products of one step, features of the next on their way, rows of the one after those. Past
-      // the last step there are no rows, and fetching none costs next to nothing.
-      Inputs in[DEPTH];
-      int steps[DEPTH];
-      Rows ahead[DEPTH - 1];
-#pragma unroll
-      for (int s = 0; s < DEPTH - 1; s++) {
-        steps[s] = walk.next();
-        load_rows(ahead[s], table, pitch, first, n, steps[s]);
-      }
-#pragma unroll
-      for (int s = 0; s < DEPTH - 1; s++) gather(in[s], ahead[s], own_bytes, steps[s]);
-      int later = walk.next();
-      load_rows(rows, table, pitch, first, n, later);
-      bool more = true;
-      while (more) {
-#pragma unroll
-        for (int s = 0; s < DEPTH; s++) {
-          if (steps[s] < 0) { more = false; break; }
-          const int free = (s + DEPTH - 1) % DEPTH;
-          steps[free] = later;
-          gather(in[free], rows, own_bytes, later);
-          later = walk.next();
-          load_rows(rows, table, pitch, first, n, later);
-          wait_for(steps[s]);
-          multiply(sum, in[s], weights + steps[s] * STEP_WORDS);
-        }
-      }
-      // Weights of steps that the first tile skipped may still be on their way.
-#if __CUDA_ARCH__ >= 900
-      if (!waited) {
-#pragma unroll 1
-        for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
-        waited = true;
-      }
-#endif
-      float offset[2 * MB];  // of this thread's output channels
-#pragma unroll
-      for (int i = 0; i < 2 * MB; i++) offset[i] = bias ? bias[column * TILE + g * 2 * MB + i] : 0.f;
-#pragma unroll
-      for (int j = 0; j < NB; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-          int o = first + j * 8 + 2 * t + e;
-          if (o >= n) continue;
-          if (order) o = order[o];
-          long long place = (long long)o * COUT + column * TILE + g * 2 * MB;
-          write(sum, offset, j, e, residual ? residual + place : nullptr, relu, out + place);
-        }
+  auto first_of = [&](int turn) {
+    return turn >= tiles ? n : (list ? (int)__reduce_max_sync(~0u, (u32)list[turn / parts]) * parts + turn % parts : turn) * 8 * NB;
+  };
+  int turn = begin, first = first_of(begin);  // a listed tile may begin past the end
+  Walk walk;
+  walk.start(masks, first, n);
+  while (turn < tiles) {
+    int next;  // asked for a tile ahead, as is what tells its steps
+#if DEALT
+    if (lane == 0) {
+      await_packed();  // which sets the counters
+      next = given + (int)atomicAdd(&counters[0], 1u);
     }
+#else
+    next = turn + given;
+    const int next_first = first_of(next);
+#endif
+    float sum[MB][NB][4] = {};
+    Places places;
+    places.ask(order, first, n);
+    // Products of one step, features of the DEPTH - 1 after it on their way, rows of the AHEAD after those.
+    // Past the last step there are no rows, and fetching none costs next to nothing.
+    Inputs in[DEPTH];
+    Rows rows[AHEAD];
+    int steps[DEPTH], asked[AHEAD];
+    auto ask = [&](int slot) {
+      asked[slot] = walk.next();
+      load_rows(rows[slot], table, pitch, first, n, asked[slot]);
+    };
+    auto fetch = [&](int slot) {
+      steps[slot] = asked[slot % AHEAD];
+      gather(in[slot], rows[slot % AHEAD], own_bytes, steps[slot]);
+      ask(slot % AHEAD);
+    };
+    auto advance = [&](int s) {
+      fetch((s + DEPTH - 1) % DEPTH);
+      if (!STEADY) wait_for(steps[s]);
+      multiply(sum, in[s], weights + (STEADY ? max(steps[s], 0) : steps[s]) * STEP_WORDS);
+    };
+#if STEADY
+    int turns = (walk.count() + DEPTH - 1) / DEPTH;
+#endif
+#pragma unroll
+    for (int s = 0; s < AHEAD; s++) ask(s);
+#pragma unroll
+    for (int s = 0; s < DEPTH - 1; s++) fetch(s);
+    if (residual) places.prefetch(residual + column * TILE);
+#if STEADY
+#pragma unroll 1
+    for (; turns > 0; turns--) {
+#pragma unroll
+      for (int s = 0; s < DEPTH - 1; s++) wait_for(max(steps[s], 0));
+      wait_for(max(asked[DEPTH - 1], 0));
+#pragma unroll
+      for (int s = 0; s < DEPTH; s++) advance(s);
+    }
+#else
+    bool more = true;
+    while (more) {
+#pragma unroll
+      for (int s = 0; s < DEPTH; s++) {
+        if (steps[s] < 0) { more = false; break; }
+        advance(s);
+      }
+    }
+#endif
+    // Weights of steps that the first tile skipped may still be on their way.
+#if __CUDA_ARCH__ >= 900
+    if (!waited) {
+#pragma unroll 1
+      for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
+      waited = true;
+    }
+#endif
+    Walk coming;
+#if DEALT
+    next = (int)__reduce_max_sync(~0u, lane == 0 ? (u32)next : 0u);
+    const int next_first = first_of(next);
+    write(sum, places, bias, residual, relu, out, column);
+    coming.start(masks, next_first, n);
+#else
+    coming.start(masks, next_first, n);
+    write(sum, places, bias, residual, relu, out, column);
+#endif
+    walk = coming;
+    turn = next;
+    first = next_first;
+  }
 #if __CUDA_ARCH__ >= 900
   // Memory that is being written to must not be given back: the loader waits for its copies.
   if (threadIdx.x == 0 && !waited)
@@ -162,6 +201,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 extern "C" __global__ void pack(
     const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
     u32* packed) {
+  may_follow();
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= total) {  // the counters of `convolve`

@@ -118,15 +118,16 @@ def convolve(
         )
         if weight.dtype not in (torch.float32, features.dtype):
             weight = weight.to(features.dtype)
-        packed = kernels.packed(weight, turned=turned, flipped=flipped)
         out = features.new_empty(rows, wide_out)
         if bias is not None:
             bias = functional.pad(bias.float(), (0, wide_out - out_channels))
         count = _count(rows, device)
         read = conv_table(table, count, in_order=in_order)
+        features = _widened(features, wide_in)
+        packed = kernels.packed(weight, turned=turned, flipped=flipped)
         kernels(
-            _widened(features, wide_in), packed, read.table, read.masks, count, rows, out,
-            order=read.order, tiles=read.tiles, bias=bias,
+            features, packed, read.table, read.masks, count, rows, out,
+            order=read.order, tiles=read.tiles, bias=bias, overlap=True,
         )  # fmt: skip
         return out if wide_out == out_channels else out[:, :out_channels]
     weight = weight.to(features.dtype)

@@ -11,6 +11,18 @@
 #define STEPS (GROUPS * HALVES)
 #define MASK_WORDS ((OFFSETS + 31) / 32)
 
+// `convolve` may be started before `pack`, the kernel ahead of it, has ended.
+__device__ __forceinline__ void may_follow() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void await_packed() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // The next offset of a mask, as the first step of its group; `step` stays -1 where none is left.
 __device__ __forceinline__ void pop_step(u32 (&left)[MASK_WORDS], int& step) {
   step = -1;

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel, Memory, multiprocessors, shared_memory_limit
 from detector.ops.occupancy.tables import ORDERED
+from detector.ops.sparse_conv.divisions import Division, Ring, measured, usual
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
@@ -23,8 +24,6 @@ BARRIER_BYTES = 8
 QUEUE_BYTES = 2048
 ROWS_PER_TURN = 128
 HEAVY = 3
-MOST_STAGES = 24
-TINY_ROWS, FEW_ROWS, MANY_ROWS, DEALT_ROWS = 10_000, 30_000, 60_000, 150_000
 
 
 @functools.cache
@@ -76,19 +75,17 @@ def _tile(in_channels: int, out_channels: int, offsets: int, device: int) -> int
 
 @dataclass(frozen=True)
 class Convolution:
-    """The kernels of one shape. `tile_rows` rows a warp."""
+    """The kernels of one shape; a block makes `tile` output channels."""
 
     convolve: Kernel
     pack: Kernel
+    division: Division | Ring
     tile: int
-    warps: int
-    tile_rows: int
-    resident: int
+    threads: int
     packed_words: int
     in_channels: int
     out_channels: int
     device: int
-    dealt: bool
 
     def packed(
         self,
@@ -137,6 +134,7 @@ class Convolution:
         bias: Memory = None,
         residual: Memory = None,
         relu: bool = False,
+        overlap: bool = False,
     ) -> None:
         """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity); `out` may be the
         residual's own memory.
@@ -144,16 +142,20 @@ class Convolution:
         Args:
             order: the table's column p stands for row order[p]; None: for row p.
             tiles: of 64 columns, as they are to be dealt out; None: one after another.
+            overlap: the kernel started just before is `pack`, whose end is not waited for.
         """
         if capacity == 0:
             return
         columns = self.out_channels // self.tile
-        most = -(-capacity // self.tile_rows)
-        grid = min(most, max(1, multiprocessors(self.device) * self.resident // columns))
+        most = -(-capacity // self.division.tile_rows)
+        resident, in_turn = 1, False
+        if isinstance(self.division, Division):
+            resident, in_turn = self.division.resident, self.division.dealt or self.division.listed
+        grid = min(most, max(1, multiprocessors(self.device) * resident // columns))
         self.convolve(
-            (grid, columns), self.warps * 32, features, packed, table, table.stride(0), masks,
-            order, tiles if self.dealt else None, count, capacity, bias, residual, int(relu), out,
-            device=self.device,
+            (grid, columns), self.threads, features, packed, table, table.stride(0), masks, order,
+            tiles if in_turn else None, count, capacity, bias, residual, int(relu), out,
+            device=self.device, overlap=overlap,
         )  # fmt: skip
 
 
@@ -161,50 +163,22 @@ def best_convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int,
     *, in_order: bool = False,
 ) -> Convolution:  # fmt: skip
-    """The kernels that measured fastest for about so many output rows on an H100 or H200; how they
-    divide the work changes no result beyond rounding.
+    """The kernels that measured fastest for about so many output rows; how they divide the work
+    changes no result beyond rounding.
 
     Args:
         in_order: the table is, so that its tiles' work differs much.
     """
     wide = dtype == torch.float32
-    if wide:
-        in_channels *= 2  # in words of 16 bits, on which the work depends
-    tile = _tile(in_channels, out_channels, offsets, device)
-    few, tiny = rows < FEW_ROWS, rows < TINY_ROWS
-    ring = in_channels == out_channels == 128 and tile < 64 and not wide
-    if ring and not tiny and _is_hopper(device):
-        # Otherwise every row is fetched four times, for a quarter of the output channels each.
-        tile_rows = 128 if rows <= 128 * multiprocessors(device) else 192
-        return convolution(
-            dtype, 128, 128, offsets, device, 128, tile_rows, tile_rows // 16, 1, 2, CONV_SM90
-        )
-    uneven = (in_channels, out_channels) == (64, 128) and rows >= MANY_ROWS
-    medium = in_channels == out_channels == 64 and not wide and rows < MANY_ROWS
-    dealt = (in_order and not medium) or (in_channels >= 16 and (rows >= DEALT_ROWS or uneven))
-    tile_rows, warps, resident = 32, 8, 1
-    if tile == 16 and in_channels >= 64:
-        warps = 12
-    elif tile == 16:
-        tile_rows, warps = (32 if few else 64), 16
-    elif tile == 32 and in_channels <= 32 and few:
-        tile_rows, warps = 16, 16
-    elif tile == 32 and in_channels == 16 and dealt:
-        tile_rows, warps = 64, 16
-    elif tile == 32 and in_channels <= 32:
-        resident = 2
-    elif in_channels == 128 and tile < 64:
-        tile_rows, warps = (16, 12) if tiny else (32, 16) if few else (64, 8)
-    elif tile == 64 and few and (tiny or out_channels < 128):
-        tile_rows, warps = 16, 12
-    elif tile == 64 and out_channels < 128 and (in_channels == 32 or rows < MANY_ROWS):
-        warps = 8 if dealt and in_channels == 64 else 12
-    elif wide and tile == 32 and in_channels == 64:
-        warps = 16
-    return convolution(
-        dtype, in_channels // 2 if wide else in_channels, out_channels, offsets, device, tile,
-        tile_rows, warps, resident, dealt=dealt,
-    )  # fmt: skip
+    words = 2 * in_channels if wide else in_channels
+    tile = _tile(words, out_channels, offsets, device)
+    shape = words, out_channels, tile, rows, in_order
+    division = None if wide else measured(*shape)
+    if division is None or (isinstance(division, Ring) and not _is_hopper(device)):
+        division = usual(*shape, wide)
+    if isinstance(division, Ring):
+        tile = out_channels
+    return convolution(dtype, in_channels, out_channels, offsets, device, tile, division)
 
 
 def gains_by_order(in_channels: int, offsets: int, rows: int) -> bool:
@@ -222,47 +196,45 @@ def _is_hopper(device: int) -> bool:
 @functools.cache
 def convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int,
-    tile: int, tile_rows: int, warps: int, resident: int, depth: int = 2, source: Path = CONV,
-    dealt: bool = False,
+    tile: int, division: Division | Ring,
 ) -> Convolution:  # fmt: skip
     """Kernels for features of `in_channels` (rows of exactly so many) and `offsets` offsets;
-    float32 is multiplied as TF32, by `conv.cu` alone.
+    float32 is multiplied as TF32, by a `Division` alone.
 
     Args:
-        tile: output channels of a block.
-        tile_rows: rows of a warp, 16, 32 or 64; in `conv_sm90.cu`, of a block, 16 a warp.
-        warps: of a block.
-        resident: blocks on a multiprocessor.
-        depth: steps whose features are on their way or in use.
-        source: `CONV`, or `CONV_SM90`, which needs a Hopper GPU.
-        dealt: in `conv.cu`, tiles are given out as warps ask for them.
+        tile: output channels of a block; a `Ring` takes all there are, or more tiles.
     """
     wide = dtype == torch.float32
     words = 2 * in_channels if wide else in_channels
-    weight_bytes = _weight_bytes(words, tile, offsets)
-    steps = -(-offsets // max(1, 16 // words))
     defines = dict(
-        CIN=words, COUT=out_channels, TILE=tile, OFFSETS=offsets, RESIDENT=resident,
-        DEPTH=depth, BF16=int(dtype == torch.bfloat16),
+        CIN=words, COUT=out_channels, TILE=tile, OFFSETS=offsets, DEPTH=division.depth,
+        BF16=int(dtype == torch.bfloat16),
     )  # fmt: skip
-    packed_words = weight_bytes // 4
-    if source == CONV:
-        defines |= dict(NB=tile_rows // 8, WARPS=warps, DEALT=int(dealt), TF32=int(wide))
-        shared = weight_bytes + steps * BARRIER_BYTES
-        packed_words += 2  # counters
-    else:
+    packed_words = _weight_bytes(words, tile, offsets) // 4
+    if isinstance(division, Ring):
         step_bytes = tile // 16 * max(1, min(in_channels, 64) // 16) * FRAGMENT_BYTES
-        room = (shared_memory_limit(device) - 2048) // resident
-        stages = min(MOST_STAGES, room // (step_bytes + 2 * BARRIER_BYTES))
-        defines |= dict(GROUPS_OF_WARPS=warps // 4, STAGES=stages)
+        room = shared_memory_limit(device) - 2048
+        stages = min(division.stages, room // (step_bytes + 2 * BARRIER_BYTES))
+        defines |= dict(GROUPS_OF_WARPS=division.warps // 4, STAGES=stages)
+        source, threads = CONV_SM90, (division.warps + 4) * 32
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
+    else:
+        steps = -(-offsets // max(1, 16 // words))
+        defines |= dict(
+            NB=division.tile_rows // 8, WARPS=division.warps, RESIDENT=division.resident,
+            DEALT=int(division.dealt), STEADY=int(division.steady), SPREAD=int(division.spread),
+            TF32=int(wide),
+        )  # fmt: skip
+        source, threads = CONV, division.warps * 32
+        shared = 4 * packed_words + steps * BARRIER_BYTES
+        packed_words += 2  # counters
     exact = source == CONV_SM90
     return Convolution(
         convolve=Kernel(source, "convolve", "PPPiPPPPiPPiP", defines, shared, exact=exact),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
-        tile=tile, warps=warps, tile_rows=tile_rows, resident=resident,
+        division=division, tile=tile, threads=threads,
         packed_words=out_channels // tile * packed_words,
-        in_channels=in_channels, out_channels=out_channels, device=device, dealt=dealt,
+        in_channels=in_channels, out_channels=out_channels, device=device,
     )  # fmt: skip
 
 

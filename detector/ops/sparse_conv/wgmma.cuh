@@ -86,7 +86,9 @@ __device__ __forceinline__ const char* own_bytes_of(const u16* features) {
   return (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
 }
 
-#define LAST (1 << 20)  // in a step: the last of its tile
+// In a step:
+#define LAST (1 << 20)  // the last of its tile
+#define SEES (1 << 19)  // this warpgroup's rows see something
 
 __device__ __forceinline__ bool is_empty(const u32 (&left)[MASK_WORDS]) {
   u32 any = 0;
@@ -120,6 +122,9 @@ __device__ __forceinline__ void wait_phase(u32 barrier, int phase) {
       "r"(phase)
       : "memory");
 }
+__device__ __forceinline__ void arrive_at(u32 barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
 // A copy to shared memory that ends the barrier's phase.
 __device__ __forceinline__ void copy_there(u32* to, const u32* from, u32 bytes, u32 barrier) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
@@ -151,11 +156,13 @@ __device__ __forceinline__ void finish(
 #pragma unroll
   for (int i = 0; i < NB / 2; i++)
     add[i] = bias ? __ldg((const float4*)(bias + channel) + i) : make_float4(0.f, 0.f, 0.f, 0.f);
+  int to[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) to[r] = own + 8 * r >= n ? -1 : order ? __ldg(order + own + 8 * r) : own + 8 * r;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    int o = own + 8 * r;
-    if (o >= n) continue;
-    if (order) o = order[o];
+    const int o = to[r];
+    if (o < 0) continue;
     const long long place = (long long)o * COUT + channel;
     u32 value[NB];
     if (residual) load_words(value, (const u32*)(residual + place));
@@ -183,6 +190,7 @@ __device__ __forceinline__ void finish(
 extern "C" __global__ void pack(
     const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
     u32* packed) {
+  may_follow();
   const int total = COUT / TILE * STEPS * STEP_WORDS;
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= total) return;

@@ -7,6 +7,7 @@ import torch
 
 from detector.ops.occupancy import Occupancy
 from detector.ops.sparse_conv import gathered, sparse_conv
+from detector.ops.sparse_conv.divisions import MEASURED, Division, Ring
 from tests.oracles.sparse_scenes import random_coordinates
 
 pytestmark = pytest.mark.gpu
@@ -135,7 +136,8 @@ def test_three_hundred_thousand_voxels():
         check(occupancy.neighbours(3), c_in, c_out, torch.float16)
 
 
-def test_every_way_to_divide_the_work_gives_the_same_sums():
+@pytest.mark.parametrize("tile", [16, 32, 64])
+def test_every_way_to_divide_the_work_gives_the_same_sums(tile):
     from detector.ops.occupancy.tables import tile_masks
     from detector.ops.sparse_conv import tensor_cores
 
@@ -146,14 +148,16 @@ def test_every_way_to_divide_the_work_gives_the_same_sums():
     weight = torch.randn(27, 64, 64, device="cuda") / 40
     true = gathered.convolve(x.double(), weight.half().double(), table)
     count = torch.tensor([rows], dtype=torch.int32, device="cuda")
-    for tile, tile_rows, depth, dealt in itertools.product(
-        (16, 32, 64), (16, 32, 64), (2, 3), (False, True)
+    ways = [(2, False, False), (2, True, False), (3, True, True), (4, True, False)]
+    for tile_rows, dealt, (depth, steady, spread) in itertools.product(
+        (16, 32, 64), (False, True), ways
     ):
         if tile == 64 and tile_rows == 64:
             continue  # too many registers
-        kernels = tensor_cores.convolution(
-            torch.half, 64, 64, 27, 0, tile, tile_rows, 8, 1, depth, dealt=dealt
+        division = Division(
+            tile_rows, 8, depth, dealt=dealt, steady=steady, spread=spread
         )
+        kernels = tensor_cores.convolution(torch.half, 64, 64, 27, 0, tile, division)
         packed = kernels.packed(weight)
         for _ in range(2):  # the kernel leaves its counters as they were
             out = torch.full_like(x, torch.nan)
@@ -185,10 +189,8 @@ def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
         bias = torch.randn(c_out, device="cuda")
         residual = torch.randn(count, c_out, device="cuda").to(dtype)
         on_gpu = torch.tensor([count], dtype=torch.int32, device="cuda")
-        kernels = tensor_cores.convolution(
-            dtype, c_in, c_out, offsets, 0, tile, 16 * warps, warps, 1, depth,
-            tensor_cores.CONV_SM90,
-        )
+        ring = Ring(warps, depth)
+        kernels = tensor_cores.convolution(dtype, c_in, c_out, offsets, 0, tile, ring)
         packed = kernels.packed(weight)
         true = gathered.convolve(x.double(), weight.to(dtype).double(), table)
         true = (true + bias.double() + residual.double()).relu()
@@ -202,18 +204,18 @@ def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
             assert out[count:].isnan().all()
 
 
-@pytest.mark.parametrize(("source", "tile_rows", "warps", "depth"), [
-    ("CONV", 16, 12, 2), ("CONV", 32, 8, 2), ("CONV", 16, 12, 3),
-    ("CONV_SM90", 128, 8, 2),
+@pytest.mark.parametrize("division", [
+    Division(16, 12), Division(32, 8, dealt=True), Division(16, 12, 3, steady=True, spread=True),
+    Division(16, 12, 4, steady=True, listed=True), Division(32, 8, spread=True, listed=True),
+    Division(32, 8, steady=True, spread=True, dealt=True), Ring(),
 ])  # fmt: skip
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_tables_in_order(source, tile_rows, warps, depth, dtype):
+def test_tables_in_order(division, dtype):
     """Every kernel writes the rows that the order names, whichever way tiles are taken in turn."""
     from detector.ops.occupancy.tables import conv_table
     from detector.ops.sparse_conv import tensor_cores
 
-    hopper = source == "CONV_SM90"
-    if hopper and torch.cuda.get_device_capability() != (9, 0):
+    if isinstance(division, Ring) and torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("needs a Hopper GPU")
     torch.manual_seed(0)
     whole = scene(0.3).neighbours(3).table
@@ -228,11 +230,8 @@ def test_tables_in_order(source, tile_rows, warps, depth, dtype):
         true = (true + bias.double() + residual.double()).relu()
         ordered = conv_table(table, on_gpu, in_order=True)
         assert torch.equal(ordered.table[:, :count], table[:, ordered.order.long()])
-        for dealt, tiles in ((False, None), (True, None), (True, ordered.tiles)):
-            kernels = tensor_cores.convolution(
-                dtype, 64, 64, 27, 0, 64, tile_rows, warps, 1, depth,
-                getattr(tensor_cores, source), dealt,
-            )
+        for tiles in (None, ordered.tiles):
+            kernels = tensor_cores.convolution(dtype, 64, 64, 27, 0, 64, division)
             packed = kernels.packed(weight)
             for _ in range(2):
                 out = torch.full((count + 70, 64), torch.nan, device="cuda", dtype=dtype)
@@ -242,6 +241,72 @@ def test_tables_in_order(source, tile_rows, warps, depth, dtype):
                 )  # fmt: skip
                 assert relative(out[:count], true) < TOLERANCE[dtype], count
                 assert out[count:].isnan().all()
+
+
+@pytest.mark.parametrize(("shape", "division"), sorted(
+    {(shape, d) for shape, lines in MEASURED.items() for _, *divisions in lines for d in divisions},
+    key=str,
+))  # fmt: skip
+def test_measured_divisions(shape, division):
+    """With all that follows a convolution, by a table as it is and in order."""
+    from detector.ops.occupancy.tables import conv_table
+    from detector.ops.sparse_conv import tensor_cores
+
+    c_in, c_out, tile = shape
+    if isinstance(division, Ring):
+        tile = c_out
+        if torch.cuda.get_device_capability() != (9, 0):
+            pytest.skip("needs a Hopper GPU")
+    torch.manual_seed(0)
+    table = scene(0.3, (8, 60, 90)).neighbours(3).table
+    rows = table.shape[1]
+    x = torch.randn(rows, c_in, device="cuda").half()
+    weight = torch.randn(27, c_in, c_out, device="cuda") / (27 * c_in) ** 0.5
+    bias = torch.randn(c_out, device="cuda")
+    residual = torch.randn(rows, c_out, device="cuda").half()
+    count = torch.tensor([rows], dtype=torch.int32, device="cuda")
+    true = gathered.convolve(x.double(), weight.half().double(), table) + bias.double()
+    kernels = tensor_cores.convolution(torch.half, c_in, c_out, 27, 0, tile, division)
+    packed = kernels.packed(weight)
+    for in_order in (False, True):
+        read = conv_table(table, count, in_order=in_order)
+        for summand in (None, residual):
+            out = torch.full((rows, c_out), torch.nan, device="cuda").half()
+            kernels(
+                x, packed, read.table, read.masks, count, rows, out, order=read.order,
+                tiles=read.tiles, bias=bias, residual=summand, relu=True,
+            )  # fmt: skip
+            all_of_it = true if summand is None else true + summand.double()
+            assert relative(out, all_of_it.relu()) < TOLERANCE[torch.float16]
+
+
+@pytest.mark.parametrize(("c_in", "c_out", "density"), [
+    (64, 64, 0.3), (64, 64, 0.02), (16, 16, 0.3), (128, 128, 0.5),
+])  # fmt: skip
+def test_a_convolution_waits_for_its_weights(c_in, c_out, density):
+    """It may start while they are packed; weights change unseen, too, as through `.data`."""
+    from detector.ops.occupancy.tables import conv_table
+    from detector.ops.sparse_conv import tensor_cores
+
+    kernel_map = scene(density, (8, 60, 90)).neighbours(3)
+    rows = kernel_map.table.shape[1]
+    x = torch.randn(rows, c_in, device="cuda").half()
+    weight = torch.nn.Parameter(torch.randn(3, 3, 3, c_in, c_out, device="cuda").half() / 40)
+    given = torch.randn(20, *weight.shape, device="cuda").half() / 40
+    kernels = tensor_cores.best_convolution(torch.half, c_in, c_out, 27, 0, rows)
+    count = torch.tensor([rows], dtype=torch.int32, device="cuda")
+    read = conv_table(kernel_map.table, count)
+    found = []
+    with torch.no_grad():
+        for new in given:
+            weight.data.copy_(new)
+            found.append(sparse_conv(x, weight, kernel_map))
+    for new, out in zip(given, found, strict=True):
+        packed = kernels.packed(new.flatten(0, 2))
+        torch.cuda.synchronize()
+        alone = torch.empty_like(out)
+        kernels(x, packed, read.table, read.masks, count, rows, alone)
+        assert torch.equal(out, alone)
 
 
 @pytest.mark.parametrize(("c_in", "c_out"), [*CHANNELS, (4, 3), (8, 128), (16, 16), (32, 32)])

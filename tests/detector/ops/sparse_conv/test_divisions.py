@@ -1,0 +1,62 @@
+import math
+
+import pytest
+import torch
+
+from detector.ops.sparse_conv import tensor_cores
+from detector.ops.sparse_conv.divisions import MEASURED, Division, Ring, measured, usual
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    monkeypatch.setattr(tensor_cores, "shared_memory_limit", lambda device: 227 << 10)
+    monkeypatch.setattr(tensor_cores, "_is_hopper", lambda device: True)
+    for function in (tensor_cores._tile, tensor_cores.convolution):
+        function.cache_clear()
+    yield
+    for function in (tensor_cores._tile, tensor_cores.convolution):
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("shape", MEASURED, ids=str)
+def test_lines_follow_one_another_and_are_a_hopper_gpus_tiles(hopper, shape):
+    words, out_channels, tile = shape
+    limits = [line[0] for line in MEASURED[shape]]
+    assert limits == sorted(set(limits)) and limits[-1] == math.inf
+    assert tensor_cores._tile(words, out_channels, 27, 0) == tile
+
+
+def test_rows_and_order_choose_a_line():
+    lines = MEASURED[64, 64, 64]
+    assert measured(64, 64, 64, 18_564, False) == lines[0][1]
+    assert measured(64, 64, 64, 18_564, True) == lines[0][1]
+    assert measured(64, 64, 64, 117_011, True) == lines[-1][-1]
+    assert measured(64, 64, 64, 78_391, False) != measured(64, 64, 64, 78_391, True)
+    assert measured(64, 64, 32, 78_391, True) is None
+
+
+def test_best_convolutions_are_those_of_the_table(hopper):
+    found = tensor_cores.best_convolution(torch.half, 128, 128, 27, 0, 64_000)
+    assert found.division == Ring() and found.tile == 128 and found.threads == 384
+    assert found.convolve.path == tensor_cores.CONV_SM90
+    found = tensor_cores.best_convolution(torch.half, 64, 64, 27, 0, 18_564)
+    assert found.division.steady and found.threads == 32 * found.division.warps
+    assert found.convolve.defines["STEADY"] == found.convolve.defines["SPREAD"] == 1
+    wide = tensor_cores.best_convolution(torch.float32, 32, 64, 27, 0, 18_564)
+    assert wide.division == usual(64, 64, 64, 18_564, False, True)
+
+
+def test_other_gpus_have_no_ring(hopper, monkeypatch):
+    monkeypatch.setattr(tensor_cores, "_is_hopper", lambda device: False)
+    found = tensor_cores.best_convolution(torch.half, 128, 128, 27, 0, 64_000)
+    assert isinstance(found.division, Division) and found.tile == 32
+    assert found.convolve.path == tensor_cores.CONV
+
+
+@pytest.mark.parametrize("division", {
+    division for lines in MEASURED.values() for _, *divisions in lines for division in divisions
+}, ids=str)  # fmt: skip
+def test_divisions_fit_a_multiprocessor(division):
+    resident = division.resident if isinstance(division, Division) else 1
+    assert division.depth >= 2 and resident * division.warps * 32 <= 1024
+    assert division.tile_rows in ((16, 32, 64) if isinstance(division, Division) else (128, 192))
