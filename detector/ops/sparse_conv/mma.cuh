@@ -43,10 +43,8 @@ struct Rows { int at[ROWS_HELD]; };  // one a lane of each 32, or of this thread
 
 // Which rows the tile's voxels see at a step; none at step -1.
 __device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, int first, int count, int step) {
-  int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
-  if (PACK == 4) k += lane & 3;
-  if (PACK == 2) k += (lane & 3) >> 1;
-  int last = k < OFFSETS ? (PACK == 1 && NB < 4 ? min(count, first + 8 * NB) : count) : 0, o = first + (PACK == 1 ? lane : lane >> 2);
+  const int lane = threadIdx.x & 31, k = own_offset(step), o = first + (PACK == 1 ? lane : lane >> 2);
+  const int end = PACK == 1 && NB < 4 ? min(count, first + 8 * NB) : count, last = k < OFFSETS ? end : 0;
   const int* from = table + (long long)k * pitch + o;
   const int apart = PACK == 1 ? 32 : 8;
 #pragma unroll
@@ -54,7 +52,8 @@ __device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitc
 }
 // Of this thread's column in the j-th eight.
 __device__ __forceinline__ int row_of(const Rows& rows, int j) {
-  return PACK == 1 ? __shfl_sync(~0u, rows.at[j / 4 % ROWS_HELD], j % 4 * 8 + ((threadIdx.x & 31) >> 2)) : rows.at[j % ROWS_HELD];
+  if (PACK > 1) return rows.at[j % ROWS_HELD];
+  return __shfl_sync(~0u, rows.at[j / 4 % ROWS_HELD], j % 4 * 8 + ((threadIdx.x & 31) >> 2));
 }
 
 struct Inputs { u32 v[NB][KS * 2]; };  // of one step
@@ -63,8 +62,7 @@ struct Inputs { u32 v[NB][KS * 2]; };  // of one step
 __device__ __forceinline__ void gather(Inputs& in, const Rows& rows, const char* features, int step) {
   const int half = HALVES > 1 ? step & (HALVES - 1) : 0;
 #pragma unroll
-  for (int j = 0; j < NB; j++)
-  {
+  for (int j = 0; j < NB; j++) {
     const int row = row_of(rows, j);
     if (CHUNK <= 16) fetch8(in.v[j], features, row);
     else

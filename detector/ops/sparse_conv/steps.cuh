@@ -23,6 +23,14 @@ __device__ __forceinline__ void await_packed() {
 #endif
 }
 
+// The offset whose rows this thread takes at a step; OFFSETS or more where there is none, as at step -1.
+__device__ __forceinline__ int own_offset(int step) {
+  int k = step < 0 ? OFFSETS : step / HALVES * PACK;
+  if (PACK == 4) k += threadIdx.x & 3;
+  if (PACK == 2) k += (threadIdx.x & 3) >> 1;
+  return k;
+}
+
 // The next offset of a mask, as the first step of its group; `step` stays -1 where none is left.
 __device__ __forceinline__ void pop_step(u32 (&left)[MASK_WORDS], int& step) {
   step = -1;

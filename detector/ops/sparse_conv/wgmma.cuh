@@ -48,10 +48,8 @@ struct Inputs { u32 v[2][2 * KS]; };
 
 // Rows that a thread's two rows of the tile see at a step; none at step -1.
 __device__ __forceinline__ int2 load_rows(const int* table, int pitch, int first, int count, int step) {
-  int lane = threadIdx.x & 31, k = step < 0 ? OFFSETS : step / HALVES * PACK;
-  if (PACK == 4) k += lane & 3;
-  if (PACK == 2) k += (lane & 3) >> 1;
-  int last = k < OFFSETS ? count : 0, o = first + (threadIdx.x >> 5) * 16 + (lane >> 2);
+  const int k = own_offset(step), last = k < OFFSETS ? count : 0;
+  const int o = first + (threadIdx.x >> 5) * 16 + ((threadIdx.x & 31) >> 2);
   const int* from = table + (long long)k * pitch + o;
   return make_int2(o < last ? __ldg(from) : -1, o + 8 < last ? __ldg(from + 8) : -1);
 }
