@@ -27,7 +27,10 @@ _INVALID_CONTEXT = 201
 _PARAMETER_BUFFER, _PARAMETER_SIZE, _PARAMETERS_END = 1, 2, 0  # CU_LAUNCH_PARAM_...
 _PROGRAMMATIC_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 _OLDEST_DRIVER_TO_OVERLAP = 12030  # captures it into graphs
-_ATTRIBUTE = struct.Struct("iii60x")  # CUlaunchAttribute: id, padding, value
+_OVERLAP = ctypes.create_string_buffer(  # CUlaunchAttribute: id, padding, value
+    struct.pack("iii60x", _PROGRAMMATIC_SERIALIZATION, 0, 1)
+)
+_OVERLAP_ADDRESS = ctypes.addressof(_OVERLAP)
 _CONFIGURATION = struct.Struct("7IPPI4x")  # CUlaunchConfig: grid, block, shared bytes, stream, ...
 
 
@@ -68,12 +71,8 @@ class Kernel:
             _PARAMETER_BUFFER, ctypes.addressof(self._buffer),
             _PARAMETER_SIZE, ctypes.addressof(self._size), _PARAMETERS_END,
         )  # fmt: skip
-        self._overlap = ctypes.create_string_buffer(
-            _ATTRIBUTE.pack(_PROGRAMMATIC_SERIALIZATION, 0, 1)
-        )
         self._configuration = ctypes.create_string_buffer(_CONFIGURATION.size)
         # What does not change from one start to the next, as the driver's function takes it.
-        self._attributes = ctypes.addressof(self._overlap)
         self._first = ctypes.c_void_p(ctypes.addressof(self._configuration))
         self._last = ctypes.c_void_p(ctypes.addressof(self._extra))
         self._functions: dict[int, ctypes.c_void_p] = {}
@@ -110,7 +109,7 @@ class Kernel:
         x, y, z = (*grid, 1, 1)[:3]
         _CONFIGURATION.pack_into(
             self._configuration, 0, x, y, z, threads, 1, 1, self.shared_bytes,
-            torch._C._cuda_getCurrentRawStream(device), self._attributes,
+            torch._C._cuda_getCurrentRawStream(device), _OVERLAP_ADDRESS,
             overlap and _can_overlap(device),
         )  # fmt: skip
         # One structure in place of eleven arguments: converting them costs more than the launch.
