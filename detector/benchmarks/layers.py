@@ -94,12 +94,12 @@ def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Ro
     def run(table: ConvTable, turn: int):
         bitmap, before = bitmaps[turn], sets[1 - turn]
         main = torch.cuda.current_stream()
+        bitmap.mark(coordinates)
         beside.wait_stream(main)
         with torch.cuda.stream(beside):
             before.clear()
-        bitmap.mark(coordinates)
         bitmap.scan()
-        fill_scanned(bitmap, bitmap, emitted, [table], (3, 3, 3), ONE, ONE, ONE)
+        fill_scanned(bitmap, bitmap, emitted, [table], (3, 3, 3), ONE, ONE, ONE, overlap=True)
         main.wait_stream(beside)
 
     for in_order in (False, True):

@@ -80,6 +80,14 @@ def words_of(shape: Triple, batch_size: int) -> int:
     return batch_size * shape[0] * shape[1] * -(-shape[2] // 32)
 
 
+def divisor(by: int) -> tuple[int, int]:
+    """What `over` in `sight.cuh` takes to divide numbers below 2**31."""
+    if by == 1:
+        return 0, -1
+    bits = (by - 1).bit_length()
+    return -(-(1 << (31 + bits)) // by), bits - 1
+
+
 class Bitmap:
     """Bits, ranks and the number of rows of one grid, all on the GPU.
 
@@ -119,9 +127,10 @@ class Bitmap:
     @property
     def scanned(self) -> tuple:
         """What kernels take to find the cell of each row, after `scan`."""
+        sizes = *self.shape[:2], self.line_words
         return (
             self.words, self.rank, self.listed, len(self.listed), self.tile_words, self.totals,
-            *self.shape[:2], self.line_words,
+            *sizes, *(number for size in sizes for number in divisor(size)),
         )  # fmt: skip
 
     def mark(
@@ -163,12 +172,13 @@ class Bitmap:
             )  # fmt: skip
 
     def scan(self, coordinates: Tensor | None = None) -> None:
-        """Ranks and the count of the bits set; the first coordinates, as many as fit."""
+        """Ranks and the count of the bits set; the first coordinates, as many as fit. On the stream
+        on which they were set last: it begins while that still runs."""
         spans = len(self.lines) // LINES_PER_SPAN
         _scan(
             (blocks(spans, SPANS_PER_BLOCK),), THREADS, self.words, self.lines, spans, self.state,
             self.rank, self.listed, len(self.listed), self.tile_words, len(self.tile_words),
-            self.totals, device=self.device.index,
+            self.totals, device=self.device.index, overlap=True,
         )  # fmt: skip
         if coordinates is not None:
             self.emit(coordinates)

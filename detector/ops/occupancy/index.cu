@@ -18,17 +18,26 @@
 extern "C" __global__ void mark(
     const int4* coordinates, const int* count, int capacity, u32* words, u8* lines, int batch,
     int Z, int Y, int X, int W, int* outside, int* unsorted) {
-  int n = count ? min(*count, capacity) : capacity;
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  int4 c = coordinates[i];
-  if (c.x < 0) { if (outside) *outside = 1; return; }
-  if (c.x >= batch || c.y < 0 || c.y >= Z || c.z < 0 || c.z >= Y || c.w < 0 || c.w >= X) {
-    if (outside) *outside = 1;
-    return;
+  may_follow();
+  const int n = count ? min(*count, capacity) : capacity;
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  const int4 c = i < n ? coordinates[i] : make_int4(-1, 0, 0, 0);
+  const bool inside =
+      c.x >= 0 && c.x < batch && c.y >= 0 && c.y < Z && c.z >= 0 && c.z < Y && c.w >= 0 && c.w < X;
+  if (i < n && !inside && outside) *outside = 1;
+  const Grid g{Z, Y, X, W};
+  const int word = inside ? line_of(g, c.x, c.y, c.z) * W + (c.w >> 5) : -1;
+  // Neighbours in one word set their bits together.
+  u32 bits = 1u << (c.w & 31);
+  const int lane = threadIdx.x & 31, before = __shfl_up_sync(~0u, word, 1);
+#pragma unroll
+  for (int by = 1; by < 32; by *= 2) {
+    const int its = __shfl_down_sync(~0u, word, by);
+    const u32 more = __shfl_down_sync(~0u, bits, by);
+    if (lane + by < 32 && its == word) bits |= more;
   }
-  Grid g{Z, Y, X, W};
-  set_bits(words, lines, (long long)line_of(g, c.x, c.y, c.z) * W + (c.w >> 5), 1u << (c.w & 31));
+  if (!inside) return;
+  if (lane == 0 || before != word) set_bits(words, lines, word, bits);
   if (unsorted && i > 0) {
     int4 p = coordinates[i - 1];
     bool after = c.x != p.x ? c.x > p.x : c.y != p.y ? c.y > p.y : c.z != p.z ? c.z > p.z : c.w > p.w;
@@ -207,6 +216,8 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
+  may_follow();
+  await_earlier();
   const bool holds = span < spans && lane < HELD && lines[span * (SPAN / LINE) + line + lane];
   const u32 held_lines = __ballot_sync(~0u, holds);
   // Four lines at a time, four words a lane.

@@ -9,8 +9,9 @@
 // masks[o / 32 * mask_words + k / 32], bit k % 32: does any site of the 32 see something through
 // offset k? Rows from `most_rows` on count as absent. One thread a site.
 //
-// Macros, where a kernel's size is known and (KX - 1) * dx <= 32; otherwise none:
+// Macros, where a kernel's size is known and (KX - 1) * DX < 32; otherwise none:
 //   KZ, KY, KX   the kernel
+//   DX           its dilation along x
 //   THREADS      of a block
 //   WINDOW       as many: a table in order is written (see `order.cuh`), and the plain one if it isn't null
 #ifdef KZ
@@ -25,49 +26,53 @@
 __device__ __forceinline__ void fill(
     int4 c, int o, int n, const Lookup& l, int* table, int pitch, u32* masks, int mask_words, int* in_order,
     int order_pitch, u32* order_masks, int* order) {
-  Sight<KZ, KY, KX> sight;
+  Sight<KZ, KY, KX, DX> sight;
   sight.look(c, o < n, l);
-  auto row_of = [&](int k) { return sight.row(k, l); };
+  auto row_of = [&](int k) { return sight.row(k); };
+  u32 seen[sight.MASKS] = {};
+  sight.add_to(seen);
 #ifdef WINDOW
   __shared__ Ordering shared;
-  u32 mask = 0;
-#pragma unroll
-  for (int k = 0; k < OFFSETS; k++) mask |= (u32)(row_of(k) >= 0) << k;
-  write_in_order(shared, o - (int)threadIdx.x, n, mask, row_of, in_order, order_pitch, order_masks, order);
+  write_in_order(
+      shared, o - (int)threadIdx.x, n, seen[0], row_of, in_order, order_pitch, order_masks, order);
   if (!table) return;
 #endif
-  write_column<OFFSETS>(row_of, o, o < n, table, pitch, masks, mask_words);
+  write_column<OFFSETS>(row_of, seen, o, o < n, table, pitch, masks, mask_words);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) fill_table(
     const int4* sites, const int* count, int capacity, const u32* words, const int* rank,
     int Z, int Y, int X, int W,
-    int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    int, int, int, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
     int* order) {
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
   const int4 c = o < capacity ? sites[o] : make_int4(0, 0, 0, 0);  // asked for beside the count
   const int n = min(*count, capacity);
   if (o / TOGETHER * TOGETHER >= n) return;
-  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx, most_rows};
+  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, most_rows};
   fill(c, o, n, l, table, pitch, masks, mask_words, in_order, order_pitch, order_masks, order);
 }
 
 // The same for the voxels of a bitmap as `scan` left it, whose coordinates are written on the way.
 extern "C" __global__ void __launch_bounds__(THREADS) fill_scanned(
     const u32* site_words, const int* site_rank, const int* listed, int listed_capacity, const int* tile_words,
-    const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* words,
-    const int* rank, int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int dx,
+    const int* totals, int site_z, int site_y, int site_w, u32 z_times, int z_shift, u32 y_times, int y_shift,
+    u32 w_times, int w_shift, int4* coordinates, int capacity, const u32* words, const int* rank,
+    int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int dz, int dy, int,
     int most_rows, int* table, int pitch, u32* masks, int mask_words, int* in_order, int order_pitch, u32* order_masks,
     int* order) {
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
-  const int place = o < capacity ? tile_words[o >> 5] : 0;  // asked for beside the count
-  const int n = min(totals[0], capacity);
+  await_earlier();
+  // Asked for together.
+  const int place = o < capacity ? tile_words[o >> 5] : 0, rows = totals[0], listed_words = totals[1];
+  const int n = min(rows, capacity);
   if (o / TOGETHER * TOGETHER >= n) return;
-  const Scanned scanned{site_words, site_rank, listed, listed_capacity, tile_words, totals, site_z, site_y, site_w};
-  const int4 c = scanned_cell(scanned, o, n, place);
+  const Scanned scanned{site_words, site_rank, listed, listed_capacity, site_z, site_y, site_w,
+                        {z_times, z_shift}, {y_times, y_shift}, {w_times, w_shift}};
+  const int4 c = scanned_cell(scanned, o, n, place, listed_words);
   if (o < n) coordinates[o] = c;
-  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, dx, most_rows};
+  const Lookup l{words, rank, Z, Y, X, W, sz, sy, sx, pz, py, px, dz, dy, most_rows};
   fill(c, o, n, l, table, pitch, masks, mask_words, in_order, order_pitch, order_masks, order);
 }
 #else

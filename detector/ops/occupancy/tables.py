@@ -70,13 +70,17 @@ def can_be_ordered(kernel_size: Triple, dilation: Triple) -> bool:
 
 def is_known(kernel_size: Triple, dilation: Triple = ONE) -> bool:
     """Whether there are kernels for just this size."""
-    return math.prod(kernel_size) <= 125 and (kernel_size[2] - 1) * dilation[2] <= 32
+    return math.prod(kernel_size) <= 125 and (kernel_size[2] - 1) * dilation[2] < 32
 
 
 @functools.cache
-def _filling(name: str, signature: str, kernel_size: Triple | None, in_order: bool) -> Kernel:
-    """For one kernel size, or for any."""
-    defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True)) if kernel_size else {}
+def _filling(
+    name: str, signature: str, kernel_size: Triple | None, dilation: int, in_order: bool
+) -> Kernel:
+    """For one kernel size and dilation along x, or for any."""
+    defines = {}
+    if kernel_size:
+        defines = dict(zip(("KZ", "KY", "KX"), kernel_size, strict=True), DX=dilation)
     defines |= dict(THREADS=WINDOW, WINDOW=WINDOW) if in_order else dict(THREADS=TABLE_THREADS)
     return Kernel(TABLES, name, signature + "PiPiPiPP", defines)
 
@@ -101,7 +105,8 @@ def fill_table(
     )  # fmt: skip
     threads, places = _places(into)
     size = kernel_size if is_known(kernel_size, dilation) else None
-    kernel = _filling("fill_table", "PPiPP" + "i" * 17, size, threads == WINDOW)
+    dx = dilation[2] if size else 1
+    kernel = _filling("fill_table", "PPiPP" + "i" * 17, size, dx, threads == WINDOW)
     kernel(
         (blocks(len(sites), threads),), threads, sites, count, len(sites), *about, *places,
         device=bitmap.device.index,
@@ -112,9 +117,13 @@ def fill_table(
 def fill_scanned(
     bitmap: Bitmap, sites: Bitmap, coordinates: Int32[Tensor, "N 4"], into: Sequence[ConvTable],
     kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple,
-    most_rows: int = ALL_ROWS,
+    most_rows: int = ALL_ROWS, *, overlap: bool = False,
 ) -> None:  # fmt: skip
-    """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates."""
+    """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates.
+
+    Args:
+        overlap: the scan is what was started last on this stream.
+    """
     if not is_known(kernel_size, dilation):
         sites.emit(coordinates)
         fill_table(
@@ -123,13 +132,14 @@ def fill_scanned(
         )  # fmt: skip
     elif len(coordinates):
         threads, places = _places(into)
+        signature = "PPPiPPiii" + "Ii" * 3 + "PiPP" + "i" * 14
         kernel = _filling(
-            "fill_scanned", "PPPiPPiiiPiPP" + "i" * 14, kernel_size, threads == WINDOW
+            "fill_scanned", signature, kernel_size, dilation[2], threads == WINDOW
         )
         kernel(
             (blocks(len(coordinates), threads),), threads, *sites.scanned, coordinates,
             len(coordinates), bitmap.words, bitmap.rank, *bitmap.dimensions, *stride, *padding,
-            *dilation, most_rows, *places, device=bitmap.device.index,
+            *dilation, most_rows, *places, device=bitmap.device.index, overlap=overlap,
         )  # fmt: skip
         _list_tiles(into, sites.count)
 

@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    await_packed();
+    await_earlier();
     const u32 bytes = HALVES * STEP_WORDS * 4;
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     }
   }
 #else
-  await_packed();
+  await_earlier();
   for (int i = threadIdx.x; i < STEPS * STEP_WORDS / 4; i += WARPS * 32)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(mine + 4ll * i));
   asm volatile("cp.async.wait_all;");
@@ -97,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     int next;  // asked for a tile ahead, as is what tells its steps
 #if DEALT
     if (lane == 0) {
-      await_packed();  // which sets the counters
+      await_earlier();  // which sets the counters
       next = given + (int)atomicAdd(&counters[0], 1u);
     }
 #else

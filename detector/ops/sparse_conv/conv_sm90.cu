@@ -95,7 +95,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128 + 128, 1) con
   stream.start(masks, first, stride, n);
   if (warp >= 4 * GROUPS_OF_WARPS) {  // a warp of the last warpgroup does nothing but fetch weights
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    await_packed();
+    await_earlier();
     int place = 0, phase = 1;  // which a barrier that nobody has arrived at has behind it
     int step = warp == 4 * GROUPS_OF_WARPS ? stream.next() : -1;
 #pragma unroll 1

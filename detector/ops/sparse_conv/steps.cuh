@@ -11,18 +11,6 @@
 #define STEPS (GROUPS * HALVES)
 #define MASK_WORDS ((OFFSETS + 31) / 32)
 
-// `convolve` may be started before `pack`, the kernel ahead of it, has ended.
-__device__ __forceinline__ void may_follow() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-__device__ __forceinline__ void await_packed() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
 // The offset whose rows this thread takes at a step; OFFSETS or more where there is none, as at step -1.
 __device__ __forceinline__ int own_offset(int step) {
   int k = step < 0 ? OFFSETS : step / HALVES * PACK;

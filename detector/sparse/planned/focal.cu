@@ -295,7 +295,7 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
   base = __shfl_sync(FULL, base, 0);
   if (own) rank[word] = base + before;
   const int first_row = min(*old_count, most_old);
-  const Lookup of_old{old, old_rank, Z, Y, X, W, 1, 1, 1, KZ / 2, KY / 2, KX / 2, 1, 1, 1, most_old};
+  const Lookup of_old{old, old_rank, Z, Y, X, W, 1, 1, 1, KZ / 2, KY / 2, KX / 2, 1, 1, most_old};
   for (int start = 0; start < all; start += 32) {
     const int i = start + lane, row = base + i;
     int from = -1;  // the lane whose word holds the i-th voxel
@@ -314,8 +314,10 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
     if (alive && row - first_row < capacity) coordinates[row - first_row] = c;
     Sight<KZ, KY, KX> sight;
     sight.look(c, alive, of_old);
-    auto row_of = [&](int k) { return sight.row(k, of_old); };
-    add_to_column<OFFSETS>(row_of, row, alive, (base + start) >> 5, table, pitch, masks, mask_words);
+    auto row_of = [&](int k) { return sight.row(k); };
+    u32 seen[sight.MASKS] = {};
+    sight.add_to(seen);
+    add_to_column<OFFSETS>(row_of, seen, row, alive, (base + start) >> 5, table, pitch, masks, mask_words);
   }
 }
 
@@ -323,26 +325,32 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
 // added ones. NX is at most 32.
 extern "C" __global__ void __launch_bounds__(128) fill_grown(
     const u32* site_words, const int* site_rank, const int* listed, int listed_capacity, const int* tile_words,
-    const int* totals, int site_z, int site_y, int site_w, int4* coordinates, int capacity, const u32* old,
-    const int* old_rank, int most_old, const u32* added, const int* added_rank, int most_rows, int Z, int Y, int X, int W, int sz, int sy, int sx, int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
+    const int* totals, int site_z, int site_y, int site_w, u32 z_times, int z_shift, u32 y_times, int y_shift,
+    u32 w_times, int w_shift, int4* coordinates, int capacity, const u32* old, const int* old_rank, int most_old,
+    const u32* added, const int* added_rank, int most_rows, int Z, int Y, int X, int W, int sz, int sy, int sx,
+    int pz, int py, int px, int* table, int pitch, u32* masks, int mask_words) {
   const int o = blockIdx.x * blockDim.x + threadIdx.x;
-  const int place = o < capacity ? tile_words[o >> 5] : 0;
-  const int n = min(totals[0], capacity);
+  const int place = o < capacity ? tile_words[o >> 5] : 0, rows = totals[0], listed_words = totals[1];
+  const int n = min(rows, capacity);
   if ((o & ~31) >= n) return;
-  const Scanned scanned{site_words, site_rank, listed, listed_capacity, tile_words, totals, site_z, site_y, site_w};
-  const int4 c = scanned_cell(scanned, o, n, place);
+  const Scanned scanned{site_words, site_rank, listed, listed_capacity, site_z, site_y, site_w,
+                        {z_times, z_shift}, {y_times, y_shift}, {w_times, w_shift}};
+  const int4 c = scanned_cell(scanned, o, n, place, listed_words);
   if (o < n) coordinates[o] = c;
-  const Lookup of_old{old, old_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_old};
-  const Lookup of_added{added, added_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, 1, most_rows};
+  const Lookup of_old{old, old_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, most_old};
+  const Lookup of_added{added, added_rank, Z, Y, X, W, sz, sy, sx, pz, py, px, 1, 1, most_rows};
   Sight<NZ, NY, NX> was;
-  Sight<NZ, NY, NX, false> came;
+  Sight<NZ, NY, NX, 1, false> came;
   was.look(c, o < n, of_old);
   came.look(c, o < n, of_added);
   auto row_of = [&](int k) {
-    const int row = was.row(k, of_old), more = came.row(k, of_added);
+    const int row = was.row(k), more = came.row(k);
     return more >= 0 ? more : row;
   };
-  write_column<NZ * NY * NX>(row_of, o, o < n, table, pitch, masks, mask_words);
+  u32 seen[was.MASKS] = {};
+  was.add_to(seen);
+  came.add_to(seen);
+  write_column<NZ * NY * NX>(row_of, seen, o, o < n, table, pitch, masks, mask_words);
 }
 
 // Multiplies features, in place: with `by_neighbours`, a foreground voxel's by the mean of 1 and

@@ -108,8 +108,9 @@ class PlannedFocal:
             SOURCE, "number_added", "PPPiPPi" + "PPPi" + "iiii" + "Pi" + "PiPi", defines
         )
         self._fill_grown = Kernel(
-            SOURCE, "fill_grown", "PPPiPPiiiPi" + "PPi" * 2 + "i" * 10 + "PiPi", defines
-        )
+            SOURCE, "fill_grown", "PPPiPPiii" + "Ii" * 3 + "Pi" + "PPi" * 2 + "i" * 10 + "PiPi",
+            defines,
+        )  # fmt: skip
         self._gate = Kernel(SOURCE, "gate", "PPPiPfPiiiPi", defines)
 
     @property

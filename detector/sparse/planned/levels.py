@@ -145,9 +145,9 @@ class Step:
         )  # fmt: skip
 
     def fill(self) -> None:
-        """The table and the coarser level's coordinates, after its scan."""
+        """The table and the coarser level's coordinates, right after its scan."""
         fill_scanned(
             self.finer.bitmap, self.coarser.bitmap, self.coarser.coordinates,
             self.table.forms.values(), self.table.kernel_size, self.stride, self.padding,
-            self.dilation, self.finer.capacity,
+            self.dilation, self.finer.capacity, overlap=True,
         )  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from detector.ops.occupancy import Occupancy
+from detector.ops.occupancy.gpu import divisor
 from detector.ops.occupancy.shapes import convolved_shape
 from tests.oracles.cuda_on_cpu import CpuKernels
 from tests.oracles.sparse_scenes import random_coordinates
@@ -35,18 +36,32 @@ def any_tables(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["by row", "in order", "both"])
 def tables(request, tmp_path_factory):
-    """Kernels for 3 x 3 x 3 offsets; threads of a block, which in order are a window; forms."""
+    """Kernels for 3 x 3 x 3 offsets by dilation; threads of a block, in order a window; forms."""
     threads = 128 if request.param == "by row" else 64
     defines = dict(KZ=3, KY=3, KX=3, THREADS=threads)
     if request.param != "by row":
         defines["WINDOW"] = threads
-    folder = tmp_path_factory.mktemp("tables")
     names = ("fill_table", "fill_scanned")
-    return CpuKernels("occupancy/tables.cu", names, folder, defines), threads, request.param
+    kernels = {
+        dx: CpuKernels(
+            "occupancy/tables.cu", names, tmp_path_factory.mktemp("tables"), dict(defines, DX=dx)
+        )
+        for dx in (1, 2)
+    }
+    return kernels, threads, request.param
 
 
 def blocks(items, threads):
     return -(-items // threads)
+
+
+@pytest.mark.parametrize("by", [1, 2, 3, 7, 41, 45, 1440, 65_535, 65_536, 65_537, (1 << 31) - 1])
+def test_divisors_divide(by):
+    times, shift = divisor(by)
+    around = [n + by * m for m in (0, 1, 2, 1000, (1 << 31) // by - 1) for n in (-1, 0, 1)]
+    for n in [*around, (1 << 31) - 1, (1 << 30) + 12_345]:
+        if 0 <= n < 1 << 31:
+            assert n // by == (n if shift < 0 else n * times >> 32 >> shift)
 
 
 class Grid:
@@ -177,7 +192,7 @@ def test_tables(index, tables, any_tables, shape, density, dilation):
     expected = true.neighbours(3, dilation).table
     kernels, threads, kind = tables
     forms = Forms(rows, kind)
-    kernels.fill_table(blocks(rows, threads), threads, *about, *forms.arguments)
+    kernels[dilation].fill_table(blocks(rows, threads), threads, *about, *forms.arguments)
     forms.check(expected, threads)
     forms = Forms(rows, "by row")
     any_tables.fill_table(blocks(rows, 128), 128, *about, *forms.arguments[:4])
@@ -198,10 +213,12 @@ def test_a_table_and_the_coordinates_of_what_was_scanned(index, tables, shape, d
     grid.scan(index, torch.empty(0, 4, dtype=torch.int32))
     found = torch.full((room + 1, 4), -5, dtype=torch.int32)
     forms, ones = Forms(room, kind), (1, 1, 1)
-    kernels.fill_scanned(
+    sizes = *shape[:2], grid.line
+    kernels[1].fill_scanned(
         blocks(room, threads), threads, grid.words, grid.rank, grid.listed, len(grid.listed),
-        grid.tile_words, grid.totals, *shape[:2], grid.line, found, room, grid.words, grid.rank,
-        *shape, grid.line, *ones, *ones, *ones, room, *forms.arguments,
+        grid.tile_words, grid.totals, *sizes,
+        *(number for size in sizes for number in divisor(size)), found, room, grid.words,
+        grid.rank, *shape, grid.line, *ones, *ones, *ones, room, *forms.arguments,
     )  # fmt: skip
     assert torch.equal(found[:room], true.coordinates[:room])
     assert (found[room:] == -5).all()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from detector.ops.occupancy.gpu import divisor
 from detector.ops.occupancy.shapes import convolved_shape
 from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
@@ -183,11 +184,12 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     columns = blocks(room, 32) * 32
     table = torch.full((math.prod(size), columns), -99, dtype=torch.int32)
     masks = torch.zeros(columns // 32, 1, dtype=torch.int32)
+    sizes = *below.spatial_shape[:2], -(-below.spatial_shape[2] // 32)
     kernels.fill_grown(
         blocks(room, 128), 128, site_words, site_rank, held, len(held),
         torch.nn.functional.pad(tile_words, (0, 3)), torch.tensor([len(below), len(held)]).int(),
-        *below.spatial_shape[:2], -(-below.spatial_shape[2] // 32), sites, room, old, old_rank,
-        capacity, added, added_rank, rows + most, *SHAPE, line, *stride, *padding, table,
+        *sizes, *(number for length in sizes for number in divisor(length)), sites, room, old,
+        old_rank, capacity, added, added_rank, rows + most, *SHAPE, line, *stride, *padding, table,
         columns, masks, 1,
     )  # fmt: skip
     assert torch.equal(sites[: len(below)], below.coordinates)

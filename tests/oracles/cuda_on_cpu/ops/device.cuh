@@ -73,6 +73,9 @@ template <class T> T __shfl_sync(u32, T value, int lane) { return shuffled(value
 template <class T> T __shfl_up_sync(u32, T value, int by) {
   return shuffled(value, own_lane() >= by ? own_lane() - by : own_lane());
 }
+template <class T> T __shfl_down_sync(u32, T value, int by) {
+  return shuffled(value, own_lane() + by < 32 ? own_lane() + by : own_lane());
+}
 template <class T> T __shfl_xor_sync(u32, T value, int by) { return shuffled(value, own_lane() ^ by); }
 inline u32 __ballot_sync(u32, bool yes) {
   return ask_warp(yes, [](Warp& warp) {
@@ -110,6 +113,10 @@ inline u32 __reduce_min_sync(u32, u32 value) {
 
 inline int __popc(u32 v) { return __builtin_popcount(v); }
 inline int __popcll(u64 v) { return __builtin_popcountll(v); }
+inline void may_follow() {}
+inline void await_earlier() {}
+inline u32 __umulhi(u32 a, u32 b) { return (u64)a * b >> 32; }
+inline u32 __funnelshift_r(u32 low, u32 high, u32 by) { return (u32)(((u64)high << 32 | low) >> (by & 31)); }
 inline int __ffs(int v) { return __builtin_ffs(v); }
 template <class T> T __ldg(const T* p) { return *p; }
 template <class T> T __ldcg(const T* p) { return *p; }
