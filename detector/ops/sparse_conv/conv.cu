@@ -21,21 +21,16 @@
 //   DEPTH        steps whose features are on their way or in use, at least 2
 //   DEALT        1: tiles are given out as warps ask for them, for some hold many more neighbours than
 //                others; what that costs pays where there are many. 0: every so many
-//   STEADY       1: turns of DEPTH steps with no way out between them; 0: a way out at each step, before which the
-//                compiler waits for all that was asked for, but fewer registers
-//   SPREAD       1: a block begins with tiles from all over; 0: with adjacent ones
 //   BF16         1: bfloat16, 0: float16
 //   TF32         1: float32
 
 #include "mma.cuh"
 
-#define AHEAD (STEADY ? DEPTH : 1)  // steps whose rows are asked for before their features
-
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out) {
   extern __shared__ __align__(128) u32 weights[];
-  int lane = threadIdx.x & 31, warp = __reduce_max_sync(~0u, threadIdx.x >> 5), t = lane & 3, g = lane >> 2;
+  int lane = threadIdx.x & 31, warp = uniform(threadIdx.x >> 5), t = lane & 3;
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
@@ -73,13 +68,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   int n = min(*count, capacity);
   const int parts = 8 / NB;  // of a listed tile
   const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
-#if SPREAD
+  // Tiles of a block lie far apart: heavy ones lie together.
   const int begin = warp * (int)gridDim.x + blockIdx.x, given = gridDim.x * WARPS;
-#else
-  // A block begins with adjacent tiles, for their voxels share neighbours; as many as keep all blocks busy.
-  const int together = max(1, min(WARPS, (tiles + (int)gridDim.x - 1) / (int)gridDim.x));
-  const int begin = warp < together ? blockIdx.x * together + warp : tiles, given = gridDim.x * together;
-#endif
   const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
   bool waited = false;
   auto wait_for = [&](int step) {
@@ -88,7 +78,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
   };
   auto first_of = [&](int turn) {
-    return turn >= tiles ? n : (list ? (int)__reduce_max_sync(~0u, (u32)list[turn / parts]) * parts + turn % parts : turn) * 8 * NB;
+    if (turn >= tiles) return n;
+    return (list ? uniform(list[turn / parts]) * parts + turn % parts : turn) * 8 * NB;
   };
   int turn = begin, first = first_of(begin);  // a listed tile may begin past the end
   Walk walk;
@@ -107,52 +98,38 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     float sum[MB][NB][4] = {};
     Places places;
     places.ask(order, first, n);
-    // Products of one step, features of the DEPTH - 1 after it on their way, rows of the AHEAD after those.
-    // Past the last step there are no rows, and fetching none costs next to nothing.
+    // Products of one step, features of the DEPTH - 1 after it on their way, rows of the DEPTH after those. Turns
+    // of DEPTH steps have no way out between them, or the compiler would wait at each step for all that was asked
+    // for. Past the last step there are no rows, and fetching none costs next to nothing.
     Inputs in[DEPTH];
-    Rows rows[AHEAD];
-    int steps[DEPTH], asked[AHEAD];
+    Rows rows[DEPTH];
+    int steps[DEPTH], asked[DEPTH];
     auto ask = [&](int slot) {
       asked[slot] = walk.next();
       load_rows(rows[slot], table, pitch, first, n, asked[slot]);
     };
     auto fetch = [&](int slot) {
-      steps[slot] = asked[slot % AHEAD];
-      gather(in[slot], rows[slot % AHEAD], own_bytes, steps[slot]);
-      ask(slot % AHEAD);
+      steps[slot] = asked[slot];
+      gather(in[slot], rows[slot], own_bytes, steps[slot]);
+      ask(slot);
     };
-    auto advance = [&](int s) {
-      fetch((s + DEPTH - 1) % DEPTH);
-      if (!STEADY) wait_for(steps[s]);
-      multiply(sum, in[s], weights + (STEADY ? max(steps[s], 0) : steps[s]) * STEP_WORDS);
-    };
-#if STEADY
     int turns = (walk.count() + DEPTH - 1) / DEPTH;
-#endif
 #pragma unroll
-    for (int s = 0; s < AHEAD; s++) ask(s);
+    for (int s = 0; s < DEPTH; s++) ask(s);
 #pragma unroll
     for (int s = 0; s < DEPTH - 1; s++) fetch(s);
     if (residual) places.prefetch(residual + column * TILE);
-#if STEADY
 #pragma unroll 1
     for (; turns > 0; turns--) {
 #pragma unroll
       for (int s = 0; s < DEPTH - 1; s++) wait_for(max(steps[s], 0));
       wait_for(max(asked[DEPTH - 1], 0));
 #pragma unroll
-      for (int s = 0; s < DEPTH; s++) advance(s);
-    }
-#else
-    bool more = true;
-    while (more) {
-#pragma unroll
       for (int s = 0; s < DEPTH; s++) {
-        if (steps[s] < 0) { more = false; break; }
-        advance(s);
+        fetch((s + DEPTH - 1) % DEPTH);
+        multiply(sum, in[s], weights + max(steps[s], 0) * STEP_WORDS);
       }
     }
-#endif
     // Weights of steps that the first tile skipped may still be on their way.
 #if __CUDA_ARCH__ >= 900
     if (!waited) {
@@ -163,7 +140,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
 #endif
     Walk coming;
 #if DEALT
-    next = (int)__reduce_max_sync(~0u, lane == 0 ? (u32)next : 0u);
+    next = uniform(lane == 0 ? next : 0);
     const int next_first = first_of(next);
     write(sum, places, bias, residual, relu, out, column);
     coming.start(masks, next_first, n);

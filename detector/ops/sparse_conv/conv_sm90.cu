@@ -10,7 +10,7 @@
 //
 // Macros: CIN, COUT, TILE, OFFSETS, BF16 as in `conv.cu`, and
 //   GROUPS_OF_WARPS   warpgroups of a block
-//   DEPTH             steps whose features are on their way
+//   DEPTH             steps whose features are on their way or in use, at least 2
 //   STAGES            steps whose weights the ring holds; what it leaves of the multiprocessor's memory caches
 //                     features
 
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128 + 128, 1) con
     const u16* features, const u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
   extern __shared__ __align__(128) u32 weights[];  // STAGES steps' at a time, in a ring
-  const int column = blockIdx.y, warp = __reduce_max_sync(~0u, threadIdx.x >> 5);  // the compiler sees it is uniform
+  const int column = blockIdx.y, warp = uniform(threadIdx.x >> 5);
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   const u32 full = shared_address(weights + STAGES * STEP_WORDS), empty = full + 8 * STAGES;
   if (threadIdx.x == 0) {

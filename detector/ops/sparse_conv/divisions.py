@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-TINY, FEW, SOME, MANY = 10_000, 30_000, 60_000, 150_000
+TINY, FEW, SOME, MANY = 10_000, 25_000, 100_000, 150_000
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,6 @@ class Division:
     first."""
     listed: bool = False
     """Of a table in order, tiles are taken in that sequence, too, where they aren't dealt."""
-    steady: bool = False
-    """No way out of the loop between the steps of a turn."""
-    spread: bool = False
-    """A block begins with tiles from all over, not with adjacent ones."""
 
 
 @dataclass(frozen=True)
@@ -48,66 +44,95 @@ class Ring:
         return 16 * self.warps
 
 
-steady = partial(Division, steady=True, spread=True)
-dealt = partial(steady, dealt=True)
+listed = partial(Division, listed=True)
+dealt = partial(Division, dealt=True)
 
-# By 16-bit words that come in, channels that go out and channels of a block: up to so many output
-# rows, by a table as it is and (where it is another) by one in order. Behind each line: for so many
-# rows of simulated frames (thousands) the microseconds of the convolution alone; float16, 27
-# offsets, an H100 80 GB, 2026-11-25.
+# 16-bit words that come in, channels that go out, channels of a block: up to so many output rows,
+# by a table as it is and (where it is another) by one in order. Above each line: rows of simulated
+# frames and the microseconds of the convolution alone for them (float16, 27 offsets unless another
+# number is said, an H100); behind a stroke those by a table in order.
 MEASURED = {
     (4, 16, 16): [
-        (FEW, steady(32, 16)),  # 19: 5.5
-        (math.inf, steady(64, 16)),  # 78: 7.5, 117: 8.3, 306: 17.7
+        # 18,564: 5.5
+        (FEW, Division(32, 16)),
+        # 78,391: 7.5; 117,011: 8.3; 306,454: 17.7
+        (math.inf, Division(64, 16)),
     ],
     (8, 16, 16): [
-        (FEW, steady(32, 16)),  # 19: 7.3
-        (math.inf, steady(64, 16)),  # 78: 9.6, 117: 10.4, 306: 25.0, 460: 38.5
+        # 18,564: 7.3
+        (FEW, Division(32, 16)),
+        # 71,499: 9.5; 78,391: 9.6; 117,011: 10.4; 306,454: 25.0; 459,595: 38.5
+        (math.inf, Division(64, 16)),
     ],
     (16, 16, 16): [
-        (FEW, steady(32, 16, depth=3)),  # 19: 8.0
-        (MANY, steady(64, 16)),  # 78: 13.3, 117: 15.0
-        (math.inf, steady(64, 16, depth=3)),  # 306: 36.3, 460: 50.5
+        # 18,564: 8.0
+        (FEW, Division(32, 16, depth=3)),
+        # 71,499: 13.4; 78,391: 13.6; 117,011: 15.5; 306,454: 36.3; 459,595: 50.5
+        (math.inf, Division(64, 16, depth=3)),
     ],
     (16, 32, 32): [
-        (MANY, steady(32, 16, depth=3)),  # 22: 8.9, 88: 16.2, 111: 15.9
-        (math.inf, dealt(32, 16, depth=3)),  # 353: 47.2, 444: 53.4
+        # 21,506: 8.9; 78,636: 14.5; 88,293: 16.2; 110,596: 15.9
+        (MANY, Division(32, 16, depth=3)),
+        # 353,340: 47.2; 444,421: 53.4
+        (math.inf, dealt(32, 16, depth=3)),
     ],
-    (32, 16, 16): [(math.inf, steady(32, 16, depth=3))],  # 19: 8.9, 117: 12.9, 306: 41.0
+    (32, 16, 16): [
+        # 18,564: 8.9; 78,391: 14.3; 117,011: 12.9; 306,454: 41.0
+        (math.inf, Division(32, 16, depth=3)),
+    ],
     (32, 32, 32): [
-        (FEW, steady(16, 16, depth=3)),  # 22: 9.2
-        (MANY, steady(32, 16, depth=3)),  # in order 79: 17.4, 111: 21.5
-        (math.inf, dealt(32, 8, depth=3, resident=2)),  # in order 353: 63.0, 444: 70.5
+        # 21,506: 9.2
+        (FEW, Division(16, 16, depth=3)),
+        # 78,636: 17.6/18.6; 88,293: 21.6/22.2; 110,596: -/21.5
+        (MANY, Division(32, 8, depth=3, resident=2), Division(32, 16, depth=3)),
+        # 353,340: 76.2/63.0; 444,421: 83.8/70.5
+        (math.inf, Division(32, 16), dealt(32, 8, depth=3, resident=2)),
     ],
     (32, 64, 64): [
-        (FEW, steady(16, 16, depth=3)),  # 13: 9.9
-        (SOME, steady(32, 12), steady(32, 12, listed=True)),  # in order 39: 15.7, 45: 15.0, 16.2
-        (math.inf, dealt(32, 12, depth=3)),  # in order 161: 39.0, 189: 46.7
+        # 13,043: 9.9
+        (FEW, Division(16, 16, depth=3)),
+        # 39,425: 17.9/15.7; 44,921: 16.9/15.0; 45,448: 17.5/16.2
+        (SOME, Division(32, 12), listed(32, 12)),
+        # 160,735: 54.0/39.0; 188,863: 54.3/46.7
+        (math.inf, Division(32, 16), dealt(32, 12, depth=3)),
     ],
     (64, 32, 32): [
-        (FEW, steady(16, 12, depth=3)),  # 22: 10.8
-        (math.inf, steady(32, 16)),  # 88: 21.6, 111: 21.6, 353: 63.7
+        # 21,506: 10.8
+        (FEW, Division(16, 12, depth=3)),
+        # 88,293: 21.6; 110,596: 21.6; 353,340: 63.7
+        (math.inf, Division(32, 16)),
     ],
     (64, 64, 64): [
-        (FEW, steady(16, 12, depth=3)),  # 13: 13.5, 19: 12.8
-        (SOME, steady(32, 12), steady(32, 12, listed=True)),  # in order 39: 24.7, 45: 21.8, 26.1
-        # As it is 78: 35.5; in order 27.5.
-        (100_000, steady(32, 12), dealt(32, 8, depth=3)),
-        # As it is 117: 53.3; in order 41.5, 161: 71.8, 189: 81.0.
-        (math.inf, steady(32, 12), dealt(32, 12)),
+        # 13,043: 13.5; 18,564: 12.8
+        (FEW, Division(16, 12, depth=3)),
+        # 39,425: 26.8/24.7; 44,921: 25.9/21.8; 45,448: 26.8/26.1; 78,391: 35.5/27.7
+        (SOME, Division(32, 12), listed(32, 12)),
+        # 117,011: 53.3/41.5; 160,735: 86.2/71.8; 188,863: 92.5/81.0
+        (math.inf, Division(32, 12), dealt(32, 12)),
     ],
     (64, 128, 64): [
-        (TINY, steady(16, 12, depth=3)),  # 6: 12.9
-        (FEW, steady(32, 12)),  # 16: 21.3, 17: 21.9, 20: 23.8
-        (math.inf, steady(32, 12), dealt(32, 12)),  # in order 64: 47.5, 70: 52.0
+        # 5,803: 12.9; of 3 offsets 5,065: 4.8
+        (TINY, Division(16, 12, depth=3)),
+        # 15,606: 21.3; 16,907: 21.9; 20,029: 23.8; 63,986: 67.6/47.5; 69,837: 68.4/52.0
+        (math.inf, Division(32, 12), dealt(32, 12)),
     ],
     (128, 64, 32): [
-        (FEW, steady(16, 12, depth=3)),  # 13: 21.3
-        (math.inf, steady(32, 12)),  # 39: 38.2, 45: 43.2, 161: 133
+        # 13,043: 21.3
+        (FEW, Division(16, 12, depth=3)),
+        # 39,425: 38.2; 45,448: 43.2; 160,735: 133.0
+        (math.inf, Division(32, 12)),
     ],
     (128, 128, 32): [
-        (TINY, steady(16, 16, depth=3)),  # 6: 23.9
-        (math.inf, Ring()),  # 16: 33.5, 17: 42.1, in order 64: 135
+        # 5,803: 23.7
+        (TINY, Division(16, 16, depth=3)),
+        # 15,606: 33.7; 16,907: 43.4; 20,029: 52.7; 63,986: 134.6/121.6; 69,837: 135.7/130.7
+        (math.inf, Ring()),
+    ],
+    (128, 128, 64): [
+        # of 3 offsets 5,065: 6.2
+        (TINY, Division(16, 16)),
+        # of 3 offsets 13,957: 8.5; 15,736: 8.4; 56,765: 23.8
+        (math.inf, Division(32, 8)),
     ],
 }  # fmt: skip
 
@@ -131,8 +156,12 @@ def measured(
 def usual(
     words: int, out_channels: int, tile: int, rows: int, in_order: bool, wide: bool
 ) -> Division:
-    """For what else there is, by what was fastest before loops were steady. Arguments as of
-    `measured`, and `wide`: float32, as TF32."""
+    """For what else there is, by what measured fastest in earlier versions of the kernel.
+
+    Args:
+        wide: float32, as TF32.
+        others: see `measured`.
+    """
     is_dealt = in_order or (words >= 16 and rows >= MANY)
     tile_rows, warps, resident = 32, 8, 1
     if tile == 16 and words >= 64:
@@ -149,7 +178,7 @@ def usual(
         tile_rows, warps = (16, 12) if rows < TINY else (32, 16) if rows < FEW else (64, 8)
     elif tile == 64 and rows < (FEW if out_channels < 128 else TINY):
         tile_rows, warps = 16, 12
-    elif tile == 64 and out_channels < 128 and (words == 32 or rows < SOME):
+    elif tile == 64 and out_channels < 128 and (words == 32 or rows < 60_000):
         warps = 8 if is_dealt and words == 64 else 12
     elif tile == 32 and words == 64 and wide:
         warps = 16

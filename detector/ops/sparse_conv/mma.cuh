@@ -39,14 +39,14 @@ __device__ __forceinline__ void fetch8(u32* v, const char* features, int row) {
 }
 
 #define ROWS_HELD (PACK == 1 ? (NB + 3) / 4 : NB)
-struct Rows { int at[ROWS_HELD]; };  // one a lane of each 32, or of this thread's column in each eight
+struct Rows { int at[ROWS_HELD]; };  // one a lane of each 32; for less than 16 channels, of this thread's column in each eight
 
 // Which rows the tile's voxels see at a step; none at step -1.
 __device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, int first, int count, int step) {
   const int lane = threadIdx.x & 31, k = own_offset(step), o = first + (PACK == 1 ? lane : lane >> 2);
   const int end = PACK == 1 && NB < 4 ? min(count, first + 8 * NB) : count, last = k < OFFSETS ? end : 0;
-  const int* from = table + (long long)k * pitch + o;
   const int apart = PACK == 1 ? 32 : 8;
+  const int* from = table + (long long)k * pitch + o;
 #pragma unroll
   for (int j = 0; j < ROWS_HELD; j++) rows.at[j] = o + apart * j < last ? from[apart * j] : -1;
 }
@@ -96,7 +96,7 @@ struct Walk {
 #pragma unroll
       for (int j = 0; j < (NB + 3) / 4; j++)
         if (first + 32 * j < count) left[i] |= masks[((first >> 5) + j) * MASK_WORDS + i];
-      left[i] = __reduce_or_sync(~0u, left[i]);  // all the same: so that the compiler knows
+      left[i] = uniform(left[i]);
     }
   }
   __device__ __forceinline__ int count() const {  // of steps

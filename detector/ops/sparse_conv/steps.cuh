@@ -19,6 +19,10 @@ __device__ __forceinline__ int own_offset(int step) {
   return k;
 }
 
+// The same in all lanes, and the compiler sees that it is: it would else take loops and shuffles that depend on it for
+// divergent, and wait for all that was asked for at each.
+template <class T> __device__ __forceinline__ T uniform(T same) { return (T)__reduce_or_sync(~0u, (u32)same); }
+
 // The next offset of a mask, as the first step of its group; `step` stays -1 where none is left.
 __device__ __forceinline__ void pop_step(u32 (&left)[MASK_WORDS], int& step) {
   step = -1;

@@ -222,8 +222,7 @@ def convolution(
         steps = -(-offsets // max(1, 16 // words))
         defines |= dict(
             NB=division.tile_rows // 8, WARPS=division.warps, RESIDENT=division.resident,
-            DEALT=int(division.dealt), STEADY=int(division.steady), SPREAD=int(division.spread),
-            TF32=int(wide),
+            DEALT=int(division.dealt), TF32=int(wide),
         )  # fmt: skip
         source, threads = CONV, division.warps * 32
         shared = 4 * packed_words + steps * BARRIER_BYTES

@@ -92,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(SHARE * TEAM * 32, 1) weight_gradie
     const u16* features, const u16* out_gradient, const int* table, int pitch, const int* count, int capacity, int offsets, int slices, int heavy, int heavy_slices,
     float* partial) {
   extern __shared__ __align__(128) unsigned char memory[];
-  // The same in all lanes, visibly to the compiler, so that loops don't seem to diverge.
+  // The same in all lanes, and the compiler sees that it is.
   int lane = threadIdx.x & 31, warp = __reduce_max_sync(~0u, threadIdx.x >> 5);
   // The heavy group's jobs come first.
   int job = blockIdx.x, group = heavy, slice = job, of = heavy_slices;

@@ -19,9 +19,8 @@ from tests.oracles.cuda_on_cpu import KERNEL
 
 PACKAGE = Path(detector.ops.boxes.__file__).parents[2]
 CONV = dict(
-    COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, STEADY=0, SPREAD=0, BF16=0,
-    TF32=0,
-)  # fmt: skip
+    COUT=64, OFFSETS=27, NB=4, WARPS=8, RESIDENT=1, DEPTH=2, DEALT=0, BF16=0, TF32=0
+)
 FOCAL = dict(KZ=3, KY=3, KX=3, NZ=3, NY=3, NX=3)
 SOURCES = [
     ("ops/boxes/boxes.cu", {}),
@@ -35,7 +34,7 @@ SOURCES = [
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=32)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=4, TILE=16, OFFSETS=125, BF16=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16, DEALT=1)),
-    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=64, NB=2, DEPTH=3, STEADY=1, SPREAD=1)),
+    ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=64, NB=2, DEPTH=3)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=256, TILE=16, TF32=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=8, TILE=32, TF32=1)),
     (

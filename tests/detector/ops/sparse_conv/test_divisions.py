@@ -23,7 +23,7 @@ def test_lines_follow_one_another_and_are_a_hopper_gpus_tiles(hopper, shape):
     words, out_channels, tile = shape
     limits = [line[0] for line in MEASURED[shape]]
     assert limits == sorted(set(limits)) and limits[-1] == math.inf
-    assert tensor_cores._tile(words, out_channels, 27, 0) == tile
+    assert tile in {tensor_cores._tile(words, out_channels, offsets, 0) for offsets in (3, 27)}
 
 
 def test_rows_and_order_choose_a_line():
@@ -32,7 +32,7 @@ def test_rows_and_order_choose_a_line():
     assert measured(64, 64, 64, 18_564, True) == lines[0][1]
     assert measured(64, 64, 64, 117_011, True) == lines[-1][-1]
     assert measured(64, 64, 64, 78_391, False) != measured(64, 64, 64, 78_391, True)
-    assert measured(64, 64, 32, 78_391, True) is None
+    assert measured(64, 64, 32, 78_391, True) is None  # of a GPU with less shared memory
 
 
 def test_best_convolutions_are_those_of_the_table(hopper):
@@ -40,8 +40,8 @@ def test_best_convolutions_are_those_of_the_table(hopper):
     assert found.division == Ring() and found.tile == 128 and found.threads == 384
     assert found.convolve.path == tensor_cores.CONV_SM90
     found = tensor_cores.best_convolution(torch.half, 64, 64, 27, 0, 18_564)
-    assert found.division.steady and found.threads == 32 * found.division.warps
-    assert found.convolve.defines["STEADY"] == found.convolve.defines["SPREAD"] == 1
+    assert found.division == Division(16, 12, depth=3) and found.threads == 32 * 12
+    assert found.convolve.defines["NB"] == 2 and found.convolve.defines["DEPTH"] == 3
     wide = tensor_cores.best_convolution(torch.float32, 32, 64, 27, 0, 18_564)
     assert wide.division == usual(64, 64, 64, 18_564, False, True)
 
