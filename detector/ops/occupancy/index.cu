@@ -216,7 +216,6 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
   const int SPLIT = 16;  // within a warp: bits in the lower 16, words above
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, block = blockIdx.x;
   const int span = block * SCAN_SPANS + warp * HELD / 32, line = warp * HELD % 32;
-  may_follow();
   await_earlier();
   const bool holds = span < spans && lane < HELD && lines[span * (SPAN / LINE) + line + lane];
   const u32 held_lines = __ballot_sync(~0u, holds);
@@ -259,6 +258,7 @@ extern "C" __global__ void __launch_bounds__(SCAN_WARPS * 32, 4) scan(
       if (lane >= o) up_to[i] += t;
     }
   const u64 before = sum_before(state, block);
+  may_follow();  // not before: who waits would take the room of blocks that are still to come
   if (tid == 0 && block) store_relaxed(&state[block], TOTAL | (before + own));
   if (tid == 0 && last) {
     totals[0] = (int)((before + own) & 0x7fffffff);
