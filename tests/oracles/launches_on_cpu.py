@@ -53,7 +53,7 @@ def pack(defines, given, is_float32, turned, flipped, scale, source, target, pac
 
 
 def convolve(defines, features, packed, table, pitch, masks, order, tiles, count, capacity, bias,
-             residual, relu, out):  # fmt: skip
+             residual, relu, out, follows):  # fmt: skip
     assert order is None
     offsets, source, target = (defines[name] for name in ("OFFSETS", "CIN", "COUT"))
     rows = rows_of(capacity, count)

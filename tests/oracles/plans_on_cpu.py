@@ -105,7 +105,7 @@ def pack(weights, defines, given, is_float32, turned, flipped, scale, source, ta
 
 
 def convolve(weights, defines, features, packed, table, pitch, masks, order, tiles, count,
-             capacity, bias, residual, relu, out):  # fmt: skip
+             capacity, bias, residual, relu, out, follows):  # fmt: skip
     assert order is None
     offsets, source, target = (defines[name] for name in ("OFFSETS", "CIN", "COUT"))
     rows = rows_of(capacity, count)

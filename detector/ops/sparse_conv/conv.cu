@@ -9,6 +9,9 @@
 // so it is chosen such that every thread reads 16 adjacent bytes. For less than 16 channels several
 // offsets share one product. Tiles whose voxels see nothing through an offset skip it.
 //
+// It may start while the kernel before it runs (`overlap` of cuda_runtime.py), which then makes:
+//   follows      0: the weights; 1: the features and the residual; 2: these and the table, with all that belongs to it
+//
 // Macros:
 //   CIN          16-bit words of one row that comes in: its channels, with TF32 twice as many; 4, 8, 16, 32, 64,
 //                128 or 256
@@ -28,12 +31,13 @@
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
-    const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out) {
+    const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out, int follows) {
   extern __shared__ __align__(128) u32 weights[];
   int lane = threadIdx.x & 31, warp = uniform(threadIdx.x >> 5), t = lane & 3;
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
+  may_follow();
 
 #if __CUDA_ARCH__ >= 900
   u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
@@ -44,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    await_earlier();
+    if (!follows) await_earlier();
     const u32 bytes = HALVES * STEP_WORDS * 4;
 #pragma unroll 1
     for (int i = 0; i < GROUPS; i++) {
@@ -58,13 +62,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     }
   }
 #else
-  await_earlier();
   for (int i = threadIdx.x; i < STEPS * STEP_WORDS / 4; i += WARPS * 32)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(mine + 4ll * i));
   asm volatile("cp.async.wait_all;");
   __syncthreads();
 #endif
 
+  if (follows == 2) await_earlier();
   int n = min(*count, capacity);
   const int parts = 8 / NB;  // of a listed tile
   const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
@@ -84,6 +88,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   int turn = begin, first = first_of(begin);  // a listed tile may begin past the end
   Walk walk;
   walk.start(masks, first, n);
+  if (follows == 1) await_earlier();
   while (turn < tiles) {
     int next;  // asked for a tile ahead, as is what tells its steps
 #if DEALT

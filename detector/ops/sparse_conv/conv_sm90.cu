@@ -75,11 +75,12 @@ struct Stream {
 
 extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128 + 128, 1) convolve(
     const u16* features, const u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
-    const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out) {
+    const int* count, int capacity, const float* bias, const u16* residual, int relu, u16* out, int follows) {
   extern __shared__ __align__(128) u32 weights[];  // STAGES steps' at a time, in a ring
   const int column = blockIdx.y, warp = uniform(threadIdx.x >> 5);
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   const u32 full = shared_address(weights + STAGES * STEP_WORDS), empty = full + 8 * STAGES;
+  may_follow();
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; i++) {
       set_up_barrier(full + 8 * i, 1);
@@ -88,6 +89,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128 + 128, 1) con
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
   __syncthreads();
+  if (follows) await_earlier();
   const int n = min(*count, capacity), stride = gridDim.x * ROWS;
   int first = blockIdx.x * ROWS;
   if (first >= n) return;
@@ -95,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128 + 128, 1) con
   stream.start(masks, first, stride, n);
   if (warp >= 4 * GROUPS_OF_WARPS) {  // a warp of the last warpgroup does nothing but fetch weights
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    await_earlier();
+    if (!follows) await_earlier();
     int place = 0, phase = 1;  // which a barrier that nobody has arrived at has behind it
     int step = warp == 4 * GROUPS_OF_WARPS ? stream.next() : -1;
 #pragma unroll 1

@@ -127,7 +127,7 @@ def convolve(
         packed = kernels.packed(weight, turned=turned, flipped=flipped)
         kernels(
             features, packed, read.table, read.masks, count, rows, out,
-            order=read.order, tiles=read.tiles, bias=bias, overlap=True,
+            order=read.order, tiles=read.tiles, bias=bias, after="pack",
         )  # fmt: skip
         return out if wide_out == out_channels else out[:, :out_channels]
     weight = weight.to(features.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ BARRIER_BYTES = 8
 QUEUE_BYTES = 2048
 ROWS_PER_TURN = 128
 HEAVY = 3
+FOLLOWS = {None: 0, "pack": 0, "features": 1, "table": 2}
 
 
 @functools.cache
@@ -134,7 +136,7 @@ class Convolution:
         bias: Memory = None,
         residual: Memory = None,
         relu: bool = False,
-        overlap: bool = False,
+        after: Literal["pack", "features", "table"] | None = None,
     ) -> None:
         """out[o] = act(bias + sum + residual[o]) for o < min(count, capacity); `out` may be the
         residual's own memory.
@@ -142,7 +144,8 @@ class Convolution:
         Args:
             order: the table's column p stands for row order[p]; None: for row p.
             tiles: of 64 columns, as they are to be dealt out; None: one after another.
-            overlap: the kernel started just before is `pack`, whose end is not waited for.
+            after: what the kernel started just before makes - `pack` the weights, another the
+                features and the residual, or the table, too; this one then begins before it ends.
         """
         if capacity == 0:
             return
@@ -155,7 +158,7 @@ class Convolution:
         self.convolve(
             (grid, columns), self.threads, features, packed, table, table.stride(0), masks, order,
             tiles if in_turn else None, count, capacity, bias, residual, int(relu), out,
-            device=self.device, overlap=overlap,
+            FOLLOWS[after], device=self.device, overlap=after is not None,
         )  # fmt: skip
 
 
@@ -229,7 +232,7 @@ def convolution(
         packed_words += 2  # counters
     exact = source == CONV_SM90
     return Convolution(
-        convolve=Kernel(source, "convolve", "PPPiPPPPiPPiP", defines, shared, exact=exact),
+        convolve=Kernel(source, "convolve", "PPPiPPPPiPPiPi", defines, shared, exact=exact),
         pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         division=division, tile=tile, threads=threads,
         packed_words=out_channels // tile * packed_words,

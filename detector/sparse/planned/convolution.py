@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,12 +56,19 @@ class PlannedConvolution:
         self.bias = functional.pad(shift, (0, self.out_channels - target)).contiguous()
         self.out = torch.zeros(sites.capacity, self.out_channels, dtype=dtype, device=device)
 
-    def __call__(self, features: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Rows (capacity, in_channels) -> rows (capacity, out_channels), always the same memory."""
+    def __call__(
+        self, features: Tensor, residual: Tensor | None = None, *,
+        after: Literal["features", "table"] = "features",
+    ) -> Tensor:  # fmt: skip
+        """Rows (capacity, in_channels) -> rows (capacity, out_channels), always the same memory.
+
+        Args:
+            after: what may still be in the making by the kernel started just before.
+        """
         self.kernels(
             features, self.packed, self.table.table, self.table.masks, self.sites.count,
             self.sites.capacity, self.out, order=self.table.order, tiles=self.table.tiles,
-            bias=self.bias, residual=residual, relu=self.relu,
+            bias=self.bias, residual=residual, relu=self.relu, after=after,
         )  # fmt: skip
         return self.out
 

@@ -31,6 +31,7 @@ extern "C" __global__ void take_voxels(
 extern "C" __global__ void place_rows(
     const int4* coordinates, const float* features, int channels, const int* count, int capacity, const u32* words,
     const int* rank, int Z, int Y, int W, int rows, number* out, int pitch) {
+  may_follow();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= min(*count, capacity)) return;
   int4 c = coordinates[i];
