@@ -250,14 +250,15 @@ class PlannedEncoder:
         """While its features are gated and convolved, the voxels that it adds and the levels after
         it are made."""
         main, index, tables = torch.cuda.current_stream(), self._index, self._tables
+        main.wait_stream(index)  # what the stage keeps
         focal.choose(x)
+        tables.wait_stream(main)
+        focal.mark()
         index.wait_stream(main)
-        with torch.cuda.stream(index):
-            focal.mark()
-        tables.wait_stream(index)
+        focal.number()
+        numbered = main.record_event()
         with torch.cuda.stream(tables):
-            focal.number()
-            numbered = tables.record_event()
+            focal.gate(x)
         with torch.cuda.stream(index):
             focal.below.bitmap.scan()
             scanned = index.record_event()
@@ -267,8 +268,7 @@ class PlannedEncoder:
             focal.below.fill_submanifold()
             mapped[level + 1] = index.record_event()
         self._index_after(level + 1, reached, mapped)
-        focal.gate(x)
-        main.wait_event(numbered)
+        main.wait_stream(tables)
         # A convolution's blocks take whole multiprocessors until it ends: what the next level's
         # index still needs goes first.
         main.wait_event(scanned)

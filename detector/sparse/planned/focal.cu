@@ -7,6 +7,7 @@
 // Macros:
 //   KZ, KY, KX   the kernel
 //   PITCH        numbers of a row of logits
+//   ROWS         of a block that looks for important voxels
 //   TOP_K        1: the foreground is what `cuts` say, 0: what exceeds the threshold
 //   BF16         1: bfloat16, 0: float16
 //   NZ, NY, NX   the kernel of the strided convolution that follows
@@ -160,9 +161,8 @@ extern "C" __global__ void __launch_bounds__(CUT_THREADS) find_cuts(
 
 // ---------------------------------------------------------------------------------------------
 
-// The important ones among a block's rows, in order; warps share them evenly, for they lie together.
-#define ROWS 32  // of a block
-
+// The important ones among a block's rows, in any order; its warps share them evenly. Important voxels lie together,
+// so that the rows of a block are far apart: block i takes i, i + blocks, i + 2 * blocks ...
 struct Important {
   int4 cell[ROWS];
   int row[ROWS];
@@ -170,27 +170,24 @@ struct Important {
   int count;
 };
 
+__device__ __forceinline__ int blocks_of(int n) { return (n + ROWS - 1) / ROWS; }
+__device__ __forceinline__ int row_of_block(int i, int n) { return blockIdx.x + i * blocks_of(n); }
+
 __device__ __forceinline__ void list_important(
     Important& list, const u16* logits, const int4* coordinates, int n, const Cut* cuts, float threshold) {
-  if (threadIdx.x < ROWS) {
-    const int row = blockIdx.x * ROWS + threadIdx.x;
-    bool important = false;
-    int4 cell;
+  if (threadIdx.x == 0) list.count = 0;
+  __syncthreads();
+  const int row = row_of_block(threadIdx.x, n);
+  if (threadIdx.x < ROWS && row < n) {
+    const u16 own = logits[(long long)row * PITCH + OWN];
     Cut cut{0, 0};
-    if (row < n) {
-      cell = coordinates[row];
-      const u16 own = logits[(long long)row * PITCH + OWN];
-      if (TOP_K) cut = cuts[cell.x];
-      important = in_foreground(own, row, cut, threshold);
-    }
-    const u32 all = __ballot_sync(FULL, important);
-    if (important) {
-      const int place = __popc(all & ((1u << threadIdx.x) - 1));
-      list.cell[place] = cell;
+    if (TOP_K) cut = cuts[coordinates[row].x];
+    if (in_foreground(own, row, cut, threshold)) {
+      const int place = atomicAdd(&list.count, 1);
+      list.cell[place] = coordinates[row];
       list.row[place] = row;
       list.cut[place] = cut;
     }
-    if (threadIdx.x == 0) list.count = __popc(all);
   }
   __syncthreads();
 }
@@ -212,9 +209,12 @@ extern "C" __global__ void __launch_bounds__(256) mark_chosen(
   __shared__ u16 cells[ROWS * OFFSETS];  // that are new, of which voxel and offset
   const int n = min(*count, capacity), lane = threadIdx.x & 31;
   const int tid = blockIdx.x * blockDim.x + threadIdx.x;
+  may_follow();
   if (tid == 0) *grown_count = n;
   for (int i = (n + 31) / 32 * mask_words + tid; i < mask_count; i += gridDim.x * blockDim.x) masks[i] = 0;
+  if (blockIdx.x >= blocks_of(n)) return;
   if (threadIdx.x == 0) found = fresh = 0;
+  await_earlier();
   list_important(list, logits, coordinates, n, cuts, threshold);
   if (list.count == 0) return;
   const Grid g{Z, Y, X, W};
@@ -271,6 +271,8 @@ extern "C" __global__ void __launch_bounds__(128) number_added(
     const u32* added, int* rank, const int* listed, int listed_capacity, int* added_totals, int4* coordinates,
     int capacity, const u32* old, const int* old_rank, const int* old_count, int most_old, int Z, int Y, int X, int W,
     int* grown_count, int most_rows, int* table, int pitch, u32* masks, int mask_words) {
+  may_follow();
+  await_earlier();
   const int lane = threadIdx.x & 31, words = added_totals[1];
   const int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * WORDS_OF_WARP;
   // Words that were not listed hold a voxel each at least: enough to be over the capacity.
@@ -361,14 +363,22 @@ extern "C" __global__ void __launch_bounds__(256) gate(
     const u16* logits, const int4* coordinates, const int* count, int capacity, const Cut* cuts, float threshold,
     const int* table, int pitch, int by_neighbours, int by_own, u16* features, int columns) {
   __shared__ Important list;
-  __shared__ float factor[ROWS];
-  const int n = min(*count, capacity), first = blockIdx.x * ROWS, lane = threadIdx.x & 31;
-  if (first >= n) return;
-  if (threadIdx.x < ROWS) factor[threadIdx.x] = 1.f;
+  const int n = min(*count, capacity), lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  if (blockIdx.x >= blocks_of(n)) return;
+  auto multiply = [&](int row, float factor) {
+    if (factor == 1.f) return;
+    uint4* its = (uint4*)(features + (long long)row * columns);
+    for (int i = lane; i < columns / 8; i += 32) {
+      uint4 v = its[i];
+      u32* words = (u32*)&v;
+#pragma unroll
+      for (int j = 0; j < 4; j++) PACK_F32(words[j], high_half(words[j]) * factor, low_half(words[j]) * factor);
+      its[i] = v;
+    }
+  };
   list_important(list, logits, coordinates, n, cuts, threshold);
-  if (list.count == 0 && !by_own) return;
   if (by_neighbours)
-    for (int i = threadIdx.x >> 5; i < list.count; i += blockDim.x >> 5) {
+    for (int i = warp; i < list.count; i += blockDim.x / 32) {
       const int row = list.row[i];
       const Cut cut = list.cut[i];
       float total = 0.f;
@@ -388,24 +398,14 @@ extern "C" __global__ void __launch_bounds__(256) gate(
       }
       for (int o = 16; o; o >>= 1) total += __shfl_xor_sync(FULL, total, o);
       received = __reduce_add_sync(FULL, received);
-      if (lane == 0) factor[row - first] = (1.f + total) / (1.f + received);
+      const float own = by_own ? sigmoid(logits[(long long)row * PITCH + OWN]) : 1.f;
+      multiply(row, own * (1.f + total) / (1.f + received));
     }
-  __syncthreads();
-  if (by_own) {
-    const int row = first + threadIdx.x;
-    if (threadIdx.x < ROWS && row < n) factor[threadIdx.x] *= sigmoid(logits[(long long)row * PITCH + OWN]);
-    __syncthreads();
-  }
-  const int eights = columns / 8;
-  for (int i = threadIdx.x; i < ROWS * eights; i += blockDim.x) {
-    const int row = i / eights;
-    const float times = factor[row];
-    if (first + row >= n || times == 1.f) continue;
-    uint4* place = (uint4*)(features + (long long)first * columns) + i;
-    uint4 v = *place;
-    u32* words = (u32*)&v;
-#pragma unroll
-    for (int j = 0; j < 4; j++) PACK_F32(words[j], high_half(words[j]) * times, low_half(words[j]) * times);
-    *place = v;
+  if (!by_own) return;
+  for (int i = warp; i < ROWS && row_of_block(i, n) < n; i += blockDim.x / 32) {
+    const int row = row_of_block(i, n);
+    const u16 own = logits[(long long)row * PITCH + OWN];
+    const Cut cut = TOP_K ? cuts[coordinates[row].x] : Cut{0, 0};
+    if (!by_neighbours || !in_foreground(own, row, cut, threshold)) multiply(row, sigmoid(own));
   }
 }

@@ -8,6 +8,7 @@ twice.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel
 from detector.ops.occupancy.gpu import THREADS, blocks
+from detector.ops.occupancy.shapes import Triple
 from detector.ops.occupancy.tables import TABLE_THREADS, is_known
 from detector.ops.sparse_conv.tensor_cores import HALVES
 from detector.sparse.conv import SparseConv3d
@@ -24,8 +26,9 @@ from detector.sparse.planned.network import Block, blocks_of
 
 SOURCE = Path(__file__).with_name("focal.cu")
 CUT_THREADS = 1024
-ROWS_OF_BLOCK = 32
-"""Of kernels that look for important voxels."""
+CELLS_OF_BLOCK = 4096
+"""That the voxels may add which a block looks at for important ones: what it remembers in shared
+memory."""
 WORDS_OF_BLOCK = 8 * TABLE_THREADS // 32
 """Of added voxels, 8 a warp."""
 KEYS = 256
@@ -33,9 +36,9 @@ KEYS = 256
 
 
 class PlannedFocal:
-    """Call `keep` before and beside anything; `choose`; then on one stream `gate`, on another
-    `mark` and `number`; `convolve` after both. Scan the level below of what was marked, and with
-    the numbers `fill_below`.
+    """Call `keep` before anything; one after another `choose`, `mark` and `number`, each of which
+    begins while the one before ends; beside the last two, `gate`; `convolve` after all. Scan the
+    level below after `mark`, and with the numbers `fill_below`.
 
     Args:
         block: a `FocalConv3d` with what follows it.
@@ -96,9 +99,11 @@ class PlannedFocal:
             self.cuts = torch.zeros(batch_size, 2, dtype=torch.int32, device=device)
         defines = dict(
             zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
-            TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16),
+            ROWS=rows_of_block(self.kernel_size), TOP_K=int(conv.top_k),
+            BF16=int(dtype == torch.bfloat16),
             **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
         )  # fmt: skip
+        self._rows_of_block = defines["ROWS"]
         self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
         self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
         self._mark_chosen = Kernel(
@@ -166,11 +171,11 @@ class PlannedFocal:
         old, added, below = (level.bitmap for level in (self.here, self.added, self.below))
         masks = self.table.masks
         self._mark_chosen(
-            (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, old.words,
+            (blocks(self.here.capacity, self._rows_of_block),), THREADS, *self._given, old.words,
             added.words, added.lines, added.listed, len(added.listed), added.totals,
             *added.dimensions, below.words, below.lines, *below.dimensions, *self.after.stride,
             *self.after.padding, self.grown.count, masks, masks.shape[1], masks.numel(),
-            device=self._device,
+            device=self._device, overlap=True,
         )  # fmt: skip
 
     def number(self) -> None:
@@ -183,6 +188,7 @@ class PlannedFocal:
             added.capacity, here.bitmap.words, here.bitmap.rank, here.count, here.capacity,
             *bitmap.dimensions, self.grown.count, self.grown.capacity, table.table,
             table.table.stride(0), table.masks, table.masks.shape[1], device=self._device,
+            overlap=True,
         )  # fmt: skip
 
     def fill_below(self) -> None:
@@ -202,16 +208,21 @@ class PlannedFocal:
         if self.by_own or self.by_neighbours:
             table = self.table.table
             self._gate(
-                (blocks(self.here.capacity, ROWS_OF_BLOCK),), THREADS, *self._given, table,
+                (blocks(self.here.capacity, self._rows_of_block),), THREADS, *self._given, table,
                 table.stride(0), int(self.by_neighbours), int(self.by_own), features,
                 self.columns, device=self._device,
             )  # fmt: skip
 
     def convolve(self, features: Tensor) -> Tensor:
         """The result's rows."""
-        return self.convolution(features)
+        return self.convolution(features, after="table")
 
     def forget(self) -> None:
         """Makes ready for the next frame."""
         if self.counts is not None:
             self.counts.zero_()
+
+
+def rows_of_block(kernel_size: Triple) -> int:
+    """How many voxels a block looks at for important ones."""
+    return max(32, CELLS_OF_BLOCK // math.prod(kernel_size) // 32 * 32)

@@ -12,6 +12,7 @@ from detector.ops.occupancy.gpu import divisor
 from detector.ops.occupancy.shapes import convolved_shape
 from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
+from detector.sparse.planned.focal import rows_of_block
 from tests.oracles.cuda_on_cpu import CpuKernels
 from tests.oracles.sparse_scenes import random_coordinates
 
@@ -92,7 +93,7 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     size, stride, padding = KERNELS[kernel]
     defines = dict(
         zip(("KZ", "KY", "KX", "NZ", "NY", "NX"), (*kernel, *size), strict=True), PITCH=pitch,
-        TOP_K=int(top_k), BF16=0,
+        TOP_K=int(top_k), BF16=0, ROWS=rows_of_block(kernel),
     )  # fmt: skip
     kernels = CpuKernels("../sparse/planned/focal.cu", NAMES, tmp_path, defines)
     coordinates = random_coordinates(SHAPE, BATCH, 0.05, 1, (1,) if values == "equal" else ())
@@ -145,9 +146,10 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     old_tiles = blocks(rows, 32)
     tiles[:old_tiles] = masks_of(kernel_map.table >= 0)[:old_tiles]
     grown_count = torch.full((1,), -3, dtype=torch.int32)
+    looking = blocks(capacity, rows_of_block(kernel))
     kernels.mark_chosen(
-        blocks(capacity, 32), 256, *given, cuts, threshold, old, added, lines, listed, most,
-        totals, *SHAPE, line, marked, marked_lines, *below.spatial_shape, below_line, *stride,
+        looking, 256, *given, cuts, threshold, old, added, lines, listed, most, totals, *SHAPE,
+        line, marked, marked_lines, *below.spatial_shape, below_line, *stride,
         *padding, grown_count, tiles, tiles.shape[1], tiles.numel(),
     )  # fmt: skip
     assert int(grown_count) == rows
@@ -212,8 +214,7 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
     for neighbours, own in ((1, 0), (0, 1), (1, 1)):
         gated = features.clone()
         kernels.gate(
-            blocks(capacity, 32), 256, *given, cuts, threshold, seen, capacity, neighbours, own,
-            gated, 16,
+            looking, 256, *given, cuts, threshold, seen, capacity, neighbours, own, gated, 16,
         )  # fmt: skip
         factor = (by_neighbours if neighbours else 1) * (mine[:, -1].sigmoid() if own else 1)
         expected = features[:rows].float() * factor[:, None]
