@@ -25,7 +25,9 @@ from tests.oracles.launches_on_cpu import at, rows_of
 SOURCES = {
     "index.cu": ("mark", "scan", "emit", "mark_windows", "clear"),
     "tables.cu": ("fill_table", "fill_scanned"),
-    "focal.cu": ("list_keys", "find_cuts", "mark_chosen", "number_added", "fill_grown", "gate"),
+    "foreground.cu": ("list_keys", "find_cuts"),
+    "choice.cu": ("mark_chosen", "gate"),
+    "grown.cu": ("number_added", "fill_grown"),
 }
 
 

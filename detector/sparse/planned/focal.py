@@ -24,7 +24,9 @@ from detector.sparse.planned.convolution import PlannedConvolution
 from detector.sparse.planned.levels import Level, Rows, Table
 from detector.sparse.planned.network import Block, blocks_of
 
-SOURCE = Path(__file__).with_name("focal.cu")
+FOREGROUND, CHOICE, GROWN = (
+    Path(__file__).with_name(f"{name}.cu") for name in ("foreground", "choice", "grown")
+)
 CUT_THREADS = 1024
 CELLS_OF_BLOCK = 4096
 """That the voxels may add which a block looks at for important ones: what it remembers in shared
@@ -97,26 +99,27 @@ class PlannedFocal:
             self.keys = torch.zeros(eights, dtype=torch.int16, device=device)
             self.counts = torch.zeros(batch_size, KEYS, dtype=torch.int32, device=device)
             self.cuts = torch.zeros(batch_size, 2, dtype=torch.int32, device=device)
-        defines = dict(
-            zip(("KZ", "KY", "KX"), self.kernel_size, strict=True), PITCH=width,
-            ROWS=rows_of_block(self.kernel_size), TOP_K=int(conv.top_k),
-            BF16=int(dtype == torch.bfloat16),
-            **dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True)),
-        )  # fmt: skip
-        self._rows_of_block = defines["ROWS"]
-        self._list_keys = Kernel(SOURCE, "list_keys", "PPPiPP", defines)
-        self._find_cuts = Kernel(SOURCE, "find_cuts", "PPdP", defines)
+        kernel = dict(zip(("KZ", "KY", "KX"), self.kernel_size, strict=True))
+        following = dict(zip(("NZ", "NY", "NX"), after.kernel_size, strict=True))
+        logits = dict(
+            kernel, PITCH=width, TOP_K=int(conv.top_k), BF16=int(dtype == torch.bfloat16)
+        )
+        self._rows_of_block = rows_of_block(self.kernel_size)
+        choice = dict(logits, **following, ROWS=self._rows_of_block)
+        self._list_keys = Kernel(FOREGROUND, "list_keys", "PPPiPP", logits)
+        self._find_cuts = Kernel(FOREGROUND, "find_cuts", "PPdP", logits)
         self._mark_chosen = Kernel(
-            SOURCE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii" + "PP" + "i" * 10 + "PPii", defines
+            CHOICE, "mark_chosen", "PPPiPf" + "PPPPiP" + "iiii" + "PP" + "i" * 10 + "PPii", choice
         )
+        self._gate = Kernel(CHOICE, "gate", "PPPiPfPiiiPi", choice)
         self._number_added = Kernel(
-            SOURCE, "number_added", "PPPiPPi" + "PPPi" + "iiii" + "Pi" + "PiPi", defines
-        )
-        self._fill_grown = Kernel(
-            SOURCE, "fill_grown", "PPPiPPiii" + "Ii" * 3 + "Pi" + "PPi" * 2 + "i" * 10 + "PiPi",
-            defines,
+            GROWN, "number_added", "PPPiPPi" + "PPPi" + "iiii" + "Pi" + "PiPi",
+            dict(kernel, **following),
         )  # fmt: skip
-        self._gate = Kernel(SOURCE, "gate", "PPPiPfPiiiPi", defines)
+        self._fill_grown = Kernel(
+            GROWN, "fill_grown", "PPPiPPiii" + "Ii" * 3 + "Pi" + "PPi" * 2 + "i" * 10 + "PiPi",
+            dict(kernel, **following),
+        )  # fmt: skip
 
     @property
     def out_channels(self) -> int:

@@ -45,8 +45,12 @@ SOURCES = [
     ("ops/sparse_norm/norm.cu", dict(CHANNELS=256, BF16=1, RELU=0, RESIDUAL=0)),
     ("sparse/planned/planned.cu", dict(BF16=0, FLOAT32=0)),
     ("sparse/planned/planned.cu", dict(BF16=0, FLOAT32=1)),
-    ("sparse/planned/focal.cu", dict(FOCAL, PITCH=32, ROWS=128, TOP_K=1, BF16=0)),
-    ("sparse/planned/focal.cu", dict(FOCAL, KX=5, NY=1, PITCH=64, ROWS=64, TOP_K=0, BF16=1)),
+    ("sparse/planned/foreground.cu", dict(FOCAL, PITCH=32, TOP_K=1, BF16=0)),
+    ("sparse/planned/foreground.cu", dict(FOCAL, PITCH=32, TOP_K=0, BF16=1)),
+    ("sparse/planned/choice.cu", dict(FOCAL, PITCH=32, ROWS=128, TOP_K=1, BF16=0)),
+    ("sparse/planned/choice.cu", dict(FOCAL, KX=5, NY=1, PITCH=64, ROWS=64, TOP_K=0, BF16=1)),
+    ("sparse/planned/grown.cu", FOCAL),
+    ("sparse/planned/grown.cu", dict(FOCAL, KX=5, NY=1)),
 ]
 
 

@@ -46,6 +46,8 @@ class CpuKernels:
             OPS, folder / "ops", dirs_exist_ok=True,
             ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".cuh")],
         )  # fmt: skip
+        for header in (OPS / source).parent.glob("*.cuh"):
+            shutil.copy(header, place.parent)
         shutil.copytree(HERE / "ops", folder / "ops", dirs_exist_ok=True)
         starters = []
         all_parameters = dict(KERNEL.findall(text))

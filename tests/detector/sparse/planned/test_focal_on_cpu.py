@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
 from detector.sparse.planned.focal import rows_of_block
 from tests.oracles.cuda_on_cpu import CpuKernels
+from tests.oracles.plans_on_cpu import SOURCES
 from tests.oracles.sparse_scenes import random_coordinates
 
-NAMES = ("list_keys", "find_cuts", "mark_chosen", "number_added", "fill_grown", "gate")
 SHAPE, BATCH = (5, 9, 70), 3
 # A focal kernel with the strided convolution that follows: kernel, stride, padding.
 KERNELS = {
@@ -95,7 +96,10 @@ def test_choice_growth_tables_and_gates(tmp_path, kernel, top_k, threshold, valu
         zip(("KZ", "KY", "KX", "NZ", "NY", "NX"), (*kernel, *size), strict=True), PITCH=pitch,
         TOP_K=int(top_k), BF16=0, ROWS=rows_of_block(kernel),
     )  # fmt: skip
-    kernels = CpuKernels("../sparse/planned/focal.cu", NAMES, tmp_path, defines)
+    kernels = SimpleNamespace()
+    for file in ("foreground.cu", "choice.cu", "grown.cu"):
+        compiled = CpuKernels(f"../sparse/planned/{file}", SOURCES[file], tmp_path, defines)
+        vars(kernels).update({name: getattr(compiled, name) for name in SOURCES[file]})
     coordinates = random_coordinates(SHAPE, BATCH, 0.05, 1, (1,) if values == "equal" else ())
     rows = len(coordinates)
     capacity = blocks(rows + 70, 64) * 64
