@@ -12,6 +12,7 @@ import numpy as np
 
 from detector.ops import cuda_runtime
 from detector.ops.sparse_conv import tensor_cores
+from detector.ops.sparse_conv import weight_gradient as of_weights
 
 
 def stand_in(monkeypatch) -> list[str]:
@@ -23,8 +24,9 @@ def stand_in(monkeypatch) -> list[str]:
         KERNELS[kernel.name](kernel.defines, *arguments)
 
     monkeypatch.setattr(cuda_runtime.Kernel, "__call__", start)
-    monkeypatch.setattr(tensor_cores, "shared_memory_limit", lambda device: 227 << 10)
-    monkeypatch.setattr(tensor_cores, "multiprocessors", lambda device: 132)
+    for module in (tensor_cores, of_weights):
+        monkeypatch.setattr(module, "shared_memory_limit", lambda device: 227 << 10)
+        monkeypatch.setattr(module, "multiprocessors", lambda device: 132)
     monkeypatch.setattr(tensor_cores, "_is_hopper", lambda device: True)
     return started
 

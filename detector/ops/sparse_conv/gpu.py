@@ -21,6 +21,7 @@ from torch.nn import functional
 from detector.ops.occupancy import KernelMap
 from detector.ops.occupancy.tables import conv_table, tile_masks
 from detector.ops.sparse_conv import gathered, tensor_cores
+from detector.ops.sparse_conv.weight_gradient import gradient_kernels
 
 
 def sparse_conv(
@@ -153,7 +154,7 @@ def _weight_gradient(features: Tensor, out_gradient: Tensor, kernel_map: KernelM
         sizes = tensor_cores.OUT_CHANNELS
         wide_in = tensor_cores.padded_channels(in_channels, sizes)
         wide_out = tensor_cores.padded_channels(out_channels, sizes)
-        kernels = tensor_cores.weight_gradient(features.dtype, wide_in, wide_out, offsets, device)
+        kernels = gradient_kernels(features.dtype, wide_in, wide_out, offsets, device)
         gradient = kernels(
             _widened(features, wide_in), _widened(out_gradient, wide_out), table,
             _count(rows, device), in_channels, kernel_map.mirrored,

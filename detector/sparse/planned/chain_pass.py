@@ -11,6 +11,7 @@ from detector.ops.cuda_runtime import Memory
 from detector.ops.occupancy import KernelMap
 from detector.ops.occupancy.tables import fill_transposed, tile_masks
 from detector.ops.sparse_conv import tensor_cores
+from detector.ops.sparse_conv.weight_gradient import gradient_kernels
 from detector.ops.sparse_norm.gpu import MOST_SUMS, norm_kernels
 from detector.sparse.planned.chain import Layer, Shape
 
@@ -131,7 +132,7 @@ class ChainPass:
             if number == 0 or layers[number - 1].residual:
                 made = max(made, kernel_map.rows_in * self._wide_in(number))
         self._weights = [
-            tensor_cores.weight_gradient(
+            gradient_kernels(
                 self.dtype, self._wide_in(number), layer.conv.out_channels,
                 len(maps[number].table), self.device,
             )
