@@ -27,59 +27,31 @@
 //   BF16         1: bfloat16, 0: float16
 //   TF32         1: float32
 
-#include "mma.cuh"
+#include "products.cuh"
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     const u16* features, u32* packed, const int* table, int pitch, const u32* masks, const int* order, const int* list,
     const int* count, int capacity, const float* bias, const Out* residual, int relu, Out* out, int follows) {
   extern __shared__ __align__(128) u32 weights[];
-  int lane = threadIdx.x & 31, warp = uniform(threadIdx.x >> 5), t = lane & 3;
+  int lane = threadIdx.x & 31, warp = uniform(threadIdx.x >> 5);
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
   may_follow();
 
-#if __CUDA_ARCH__ >= 900
-  u64* barriers = (u64*)(weights + STEPS * STEP_WORDS);
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < GROUPS; i++)
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barriers + i)));
-    asm volatile("fence.mbarrier_init.release.cluster;");
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    if (!follows) await_earlier();
-    const u32 bytes = HALVES * STEP_WORDS * 4;
-#pragma unroll 1
-    for (int i = 0; i < GROUPS; i++) {
-      u32 barrier = shared_address(barriers + i);
-      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
-      asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-              shared_address(weights + i * HALVES * STEP_WORDS)),
-          "l"(mine + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
-          : "memory");
-    }
-  }
-#else
-  for (int i = threadIdx.x; i < STEPS * STEP_WORDS / 4; i += WARPS * 32)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(mine + 4ll * i));
-  asm volatile("cp.async.wait_all;");
-  __syncthreads();
-#endif
-
+  set_up_weights(weights);
+  if (!follows && threadIdx.x == 0) await_earlier();
+  load_weights(weights, mine);
   if (follows == 2) await_earlier();
   int n = min(*count, capacity);
   const int parts = 8 / NB;  // of a listed tile
   const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
   // Tiles of a block lie far apart: heavy ones lie together.
   const int begin = warp * (int)gridDim.x + blockIdx.x, given = gridDim.x * WARPS;
-  const char* own_bytes = (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
+  const char* own_bytes = own_bytes_of(features);
   bool waited = false;
   auto wait_for = [&](int step) {
-#if __CUDA_ARCH__ >= 900
-    if (!waited) wait_weights(shared_address(barriers + step / HALVES));
-#endif
+    if (!waited) wait_weights(weights, step / HALVES);
   };
   auto first_of = [&](int turn) {
     if (turn >= tiles) return n;
@@ -103,66 +75,28 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     float sum[MB][NB][4] = {};
     Places places;
     places.ask(order, first, n);
-    // Products of one step, features of the DEPTH - 1 after it on their way, rows of the DEPTH after those. Turns
-    // of DEPTH steps have no way out between them, or the compiler would wait at each step for all that was asked
-    // for. Past the last step there are no rows, and fetching none costs next to nothing.
-    Inputs in[DEPTH];
-    Rows rows[DEPTH];
-    int steps[DEPTH], asked[DEPTH];
-    auto ask = [&](int slot) {
-      asked[slot] = walk.next();
-      load_rows(rows[slot], table, pitch, first, n, asked[slot]);
-    };
-    auto fetch = [&](int slot) {
-      steps[slot] = asked[slot];
-      gather(in[slot], rows[slot], own_bytes, steps[slot]);
-      ask(slot);
-    };
-    int turns = (walk.count() + DEPTH - 1) / DEPTH;
-#pragma unroll
-    for (int s = 0; s < DEPTH; s++) ask(s);
-#pragma unroll
-    for (int s = 0; s < DEPTH - 1; s++) fetch(s);
-    if (residual) places.prefetch(residual + column * TILE);
-#pragma unroll 1
-    for (; turns > 0; turns--) {
-#pragma unroll
-      for (int s = 0; s < DEPTH - 1; s++) wait_for(max(steps[s], 0));
-      wait_for(max(asked[DEPTH - 1], 0));
-#pragma unroll
-      for (int s = 0; s < DEPTH; s++) {
-        fetch((s + DEPTH - 1) % DEPTH);
-        multiply(sum, in[s], weights + max(steps[s], 0) * STEP_WORDS);
-      }
-    }
+    add_products(sum, walk, table, pitch, first, n, own_bytes, weights, wait_for, [&] {
+      if (residual) places.prefetch(residual + column * TILE);
+    });
     // Weights of steps that the first tile skipped may still be on their way.
-#if __CUDA_ARCH__ >= 900
-    if (!waited) {
-#pragma unroll 1
-      for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
-      waited = true;
-    }
-#endif
+    if (!waited) wait_all_weights(weights);
+    waited = true;
     Walk coming;
 #if DEALT
     next = uniform(lane == 0 ? next : 0);
     const int next_first = first_of(next);
-    write(sum, places, bias, residual, relu, out, column);
+    write(sum, places, bias, residual, relu, out, column, ALL_EIGHTS);
     coming.start(masks, next_first, n);
 #else
     coming.start(masks, next_first, n);
-    write(sum, places, bias, residual, relu, out, column);
+    write(sum, places, bias, residual, relu, out, column, ALL_EIGHTS);
 #endif
     walk = coming;
     turn = next;
     first = next_first;
   }
-#if __CUDA_ARCH__ >= 900
   // Memory that is being written to must not be given back: the loader waits for its copies.
-  if (threadIdx.x == 0 && !waited)
-#pragma unroll 1
-    for (int i = 0; i < GROUPS; i++) wait_weights(shared_address(barriers + i));
-#endif
+  if (threadIdx.x == 0 && !waited) wait_all_weights(weights);
 #if DEALT
   // The last block leaves the counters as it found them.
   __syncthreads();

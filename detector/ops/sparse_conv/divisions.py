@@ -24,6 +24,9 @@ class Division:
     dealt: bool = False
     """Tiles are given out as warps ask for them, of a table in order those with most offsets
     first."""
+    split: int = 1
+    """Warps that share a tile. More than one is for `conv_split.cu`, where `dealt`, `listed` and
+    `resident` mean nothing."""
     listed: bool = False
     """Of a table in order, tiles are taken in that sequence, too, where they aren't dealt."""
 
@@ -46,6 +49,7 @@ class Ring:
 
 listed = partial(Division, listed=True)
 dealt = partial(Division, dealt=True)
+shared = partial(Division, split=2)
 
 # 16-bit words that come in, channels that go out, channels of a block: up to so many output rows,
 # by a table as it is and (where it is another) by one in order. Above each line: rows of simulated
@@ -135,6 +139,86 @@ MEASURED = {
         (math.inf, Division(32, 8)),
     ],
 }  # fmt: skip
+
+# For few rows, where warps may share tiles; 27 offsets and more. There may be half as many rows
+# again before a block has a second tile, which costs it a lot: plans don't know how many there will
+# be. Above each line the same as there.
+SHARED = {
+    (4, 16, 16): [
+        # 18,564: 4.5
+        (22_000, shared(32, 16, depth=3)),
+    ],
+    (8, 16, 16): [
+        # 18,564: 5.1
+        (22_000, shared(32, 16, depth=3)),
+    ],
+    (16, 16, 16): [
+        # 18,564: 5.8
+        (22_000, shared(32, 16, depth=3)),
+    ],
+    (16, 32, 32): [
+        # 21,506: 6.8
+        (22_000, shared(32, 16, depth=3)),
+    ],
+    (32, 16, 16): [
+        # 18,564: 6.2
+        (22_000, shared(32, 16, depth=3)),
+    ],
+    (32, 32, 32): [
+        # 21,506: 7.7
+        (22_000, shared(32, 16)),
+    ],
+    (32, 64, 64): [
+        # 13,043: 8.0
+        (TINY, shared(16, 16)),
+        # 13,043: 8.8
+        (16_000, shared(32, 12)),
+    ],
+    (64, 16, 16): [
+        # 13,043: 7.4; 21,506: 7.3
+        (22_000, shared(32, 16)),
+    ],
+    (64, 32, 32): [
+        # 13,043: 7.3
+        (TINY, shared(16, 16)),
+        # 13,043: 8.2; 21,506: 8.7
+        (16_000, shared(32, 12)),
+    ],
+    (64, 64, 64): [
+        # 5,803: 8.3
+        (5_000, Division(16, 12, depth=3, split=3)),
+        # 13,043: 11.8
+        (TINY, shared(16, 16)),
+        # 13,043: 12.5; 15,606: 13.3; 16,907: 13.4
+        (16_000, shared(32, 12)),
+    ],
+    (64, 128, 64): [
+        # 5,803: 10.5
+        (5_000, shared(16, 16)),
+    ],
+    (128, 32, 32): [
+        # 13,043: 15.3; 21,506: 16.1
+        (22_000, shared(32, 16)),
+    ],
+    (128, 64, 32): [
+        # 5,803: 13.1
+        (5_000, shared(16, 16)),
+        # 13,043: 18.5
+        (11_000, shared(32, 16)),
+    ],
+    (128, 128, 32): [
+        # 5,803: 18.4
+        (5_000, shared(32, 16)),
+    ],
+}
+
+
+def of_shared_tiles(words: int, out_channels: int, tile: int, rows: int) -> Division | None:
+    """None: sharing gains nothing, or was not measured. Arguments as of `measured`."""
+    for up_to, division in SHARED.get((words, out_channels, tile), ()):
+        if rows <= up_to:
+            return division
+    return None
 
 
 def measured(

@@ -99,6 +99,16 @@ struct Walk {
       left[i] = uniform(left[i]);
     }
   }
+  // Of every `share` groups of offsets keeps the `own`-th.
+  __device__ __forceinline__ void keep(int own, int share) {
+#pragma unroll
+    for (int i = 0; i < MASK_WORDS; i++) {
+      u32 kept = 0;
+#pragma unroll
+      for (int b = 0; b < 32; b++) kept |= (u32)((32 * i + b) / PACK % share == own) << b;
+      left[i] &= kept;
+    }
+  }
   __device__ __forceinline__ int count() const {  // of steps
     int groups = 0;
 #pragma unroll
@@ -172,9 +182,11 @@ __device__ __forceinline__ float channel(const Channels& c, int i) {
 }
 
 // A warp's rows. All that is added is asked for before any of it is waited for.
+//   eights   a bit for each eight of rows that is to be written
+#define ALL_EIGHTS ~0u
 __device__ __forceinline__ void write(
     const float (&sum)[MB][NB][4], const Places& places, const float* bias, const Out* residual, int relu, Out* out,
-    int column) {
+    int column, u32 eights) {
   const int channels = column * TILE + (threadIdx.x >> 2 & 7) * 2 * MB;
   float offset[2 * MB];
   Channels summand[NB][2] = {};
@@ -187,11 +199,12 @@ __device__ __forceinline__ void write(
 #pragma unroll
   for (int i = 0; i < 2 * NB; i++) {
     const int o = places.of(i / 2, i & 1);
-    if (residual && o >= 0) summand[i / 2][i & 1] = load(residual + (long long)o * COUT + channels);
+    if (residual && o >= 0 && eights >> i / 2 & 1) summand[i / 2][i & 1] = load(residual + (long long)o * COUT + channels);
   }
 #pragma unroll
   for (int i = 0; i < 2 * NB; i++) {
     const int j = i / 2, e = i & 1, o = places.of(j, e);
+    if (!(eights >> j & 1)) continue;
     float value[2 * MB];
 #pragma unroll
     for (int c = 0; c < 2 * MB; c++) {
@@ -209,11 +222,3 @@ __device__ __forceinline__ void write(
     if (o >= 0) store(made, out + (long long)o * COUT + channels);
   }
 }
-
-#if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ void wait_weights(u32 barrier) {
-  asm volatile(
-      "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], 0;\n@!p bra AGAIN;}" ::"r"(barrier)
-      : "memory");
-}
-#endif

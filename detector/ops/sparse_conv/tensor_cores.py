@@ -12,15 +12,18 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel, Memory, multiprocessors, shared_memory_limit
 from detector.ops.occupancy.tables import ORDERED
-from detector.ops.sparse_conv.divisions import Division, Ring, measured, usual
+from detector.ops.sparse_conv.divisions import Division, Ring, measured, of_shared_tiles, usual
 
 CONV = Path(__file__).with_name("conv.cu")
+CONV_SPLIT = Path(__file__).with_name("conv_split.cu")
 CONV_SM90 = Path(__file__).with_name("conv_sm90.cu")
 IN_CHANNELS = (4, 8, 16, 32, 64, 128)
 OUT_CHANNELS = (16, 32, 64, 128)
 HALVES = (torch.float16, torch.bfloat16)
 FRAGMENT_BYTES = 512
 BARRIER_BYTES = 8
+LEAST_SHARED = 27
+"""Offsets."""
 FOLLOWS = {None: 0, "pack": 0, "features": 1, "table": 2}
 
 
@@ -160,19 +163,25 @@ class Convolution:
 
 def best_convolution(
     dtype: torch.dtype, in_channels: int, out_channels: int, offsets: int, device: int, rows: int,
-    *, in_order: bool = False,
+    *, in_order: bool = False, sharing: bool = False,
 ) -> Convolution:  # fmt: skip
     """The kernels that measured fastest for about so many output rows; how they divide the work
     changes no result beyond rounding.
 
     Args:
         in_order: the table is, so that its tiles' work differs much.
+        sharing: warps may share tiles, so that sums are added up in a sequence that depends on
+            `rows`.
     """
     wide = dtype == torch.float32
     words = 2 * in_channels if wide else in_channels
     tile = _tile(words, out_channels, offsets, device)
     shape = words, out_channels, tile, rows, in_order
-    division = None if wide else measured(*shape)
+    division = None
+    if sharing and not wide and offsets >= LEAST_SHARED:
+        division = of_shared_tiles(*shape[:4])
+    if division is None and not wide:
+        division = measured(*shape)
     if division is None or (isinstance(division, Ring) and not _is_hopper(device)):
         division = usual(*shape, wide)
     if isinstance(division, Ring):
@@ -219,17 +228,27 @@ def convolution(
         shared = stages * (step_bytes + 2 * BARRIER_BYTES)
     else:
         steps = -(-offsets // max(1, 16 // words))
+        eights = division.tile_rows // 8
         defines |= dict(
-            NB=division.tile_rows // 8, WARPS=division.warps, RESIDENT=division.resident,
+            NB=eights, WARPS=division.warps, RESIDENT=division.resident,
             DEALT=int(division.dealt), TF32=int(wide),
         )  # fmt: skip
         source, threads = CONV, division.warps * 32
-        shared = 4 * packed_words + steps * BARRIER_BYTES
+        shared = 4 * packed_words
+        if division.split > 1:
+            source = CONV_SPLIT
+            shared = max(shared, division.warps * eights * (tile // 16) * FRAGMENT_BYTES)
+        shared += steps * BARRIER_BYTES
         packed_words += 2  # counters
     exact = source == CONV_SM90
+    of_split = dict(SPLIT=division.split) if source == CONV_SPLIT else {}
     return Convolution(
-        convolve=Kernel(source, "convolve", "PPPiPPPPiPPiPi", defines, shared, exact=exact),
-        pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
+        convolve=Kernel(
+            source, "convolve", "PPPiPPPPiPPiPi", defines | of_split, shared, exact=exact
+        ),
+        pack=Kernel(
+            CONV_SM90 if exact else CONV, "pack", "PiiiPiiP", defines, exact=exact
+        ),
         division=division, tile=tile, threads=threads,
         packed_words=out_channels // tile * packed_words,
         in_channels=in_channels, out_channels=out_channels, device=device,

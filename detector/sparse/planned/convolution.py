@@ -48,7 +48,7 @@ class PlannedConvolution:
         self.table = table.form(in_order=gains)
         self.kernels = tensor_cores.best_convolution(
             dtype, self.in_channels, self.out_channels, offsets, device, expected_rows,
-            in_order=self.table.order is not None,
+            in_order=self.table.order is not None, sharing=True,
         )  # fmt: skip
         self.sites, self.relu = sites, relu
         scale, shift = _folded(norm, bias, target, device)

@@ -36,6 +36,8 @@ SOURCES = [
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=128, TILE=16, DEALT=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=64, TILE=64, NB=2, DEPTH=3)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=256, TILE=16, TF32=1)),
+    ("ops/sparse_conv/conv_split.cu", dict(CONV, CIN=64, TILE=64, NB=2, WARPS=12, SPLIT=3)),
+    ("ops/sparse_conv/conv_split.cu", dict(CONV, CIN=8, TILE=16, SPLIT=2, BF16=1)),
     ("ops/sparse_conv/conv.cu", dict(CONV, CIN=8, TILE=32, TF32=1)),
     (
         "ops/sparse_conv/weight_gradient.cu",

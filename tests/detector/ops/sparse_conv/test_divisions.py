@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from detector.ops.sparse_conv import tensor_cores
-from detector.ops.sparse_conv.divisions import MEASURED, Division, Ring, measured, usual
+from detector.ops.sparse_conv.divisions import MEASURED, SHARED, Division, Ring, measured, usual
 
 
 @pytest.fixture
@@ -24,6 +24,32 @@ def test_lines_follow_one_another_and_are_a_hopper_gpus_tiles(hopper, shape):
     limits = [line[0] for line in MEASURED[shape]]
     assert limits == sorted(set(limits)) and limits[-1] == math.inf
     assert tile in {tensor_cores._tile(words, out_channels, offsets, 0) for offsets in (3, 27)}
+
+
+@pytest.mark.parametrize("shape", SHARED, ids=str)
+def test_teams_have_a_tile_at_most_where_plans_expect_few_rows(hopper, shape):
+    """With half as many rows again as are expected, on a GPU of 132 multiprocessors."""
+    words, out_channels, tile = shape
+    limits = [limit for limit, _ in SHARED[shape]]
+    assert limits == sorted(set(limits)) and tensor_cores._tile(words, out_channels, 27, 0) == tile
+    for limit, division in SHARED[shape]:
+        teams = 132 // (out_channels // tile) * (division.warps // division.split)
+        assert division.warps % division.split == 0 and not division.dealt
+        assert 1.5 * limit <= teams * division.tile_rows
+        kernels = tensor_cores.convolution(torch.half, words, out_channels, 27, 0, tile, division)
+        assert kernels.convolve.shared_bytes <= 227 << 10
+
+
+def test_plans_alone_share_tiles(hopper):
+    found = [
+        tensor_cores.best_convolution(torch.half, 64, 64, offsets, 0, rows, sharing=sharing)
+        for offsets, rows, sharing in ((27, 3000, True), (27, 3000, False), (27, 90_000, True))
+    ]
+    assert [kernels.division.split for kernels in found] == [3, 1, 1]
+    assert found[0].convolve.path == tensor_cores.CONV_SPLIT
+    assert tensor_cores.best_convolution(
+        torch.half, 64, 128, 3, 0, 3000, sharing=True
+    ).division.split == 1  # fmt: skip
 
 
 def test_rows_and_order_choose_a_line():
@@ -54,7 +80,8 @@ def test_other_gpus_have_no_ring(hopper, monkeypatch):
 
 
 @pytest.mark.parametrize("division", {
-    division for lines in MEASURED.values() for _, *divisions in lines for division in divisions
+    division for lines in [*MEASURED.values(), *SHARED.values()] for _, *divisions in lines
+    for division in divisions
 }, ids=str)  # fmt: skip
 def test_divisions_fit_a_multiprocessor(division):
     resident = division.resident if isinstance(division, Division) else 1

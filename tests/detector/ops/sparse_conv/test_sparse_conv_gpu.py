@@ -7,7 +7,7 @@ import torch
 
 from detector.ops.occupancy import Occupancy
 from detector.ops.sparse_conv import gathered, sparse_conv
-from detector.ops.sparse_conv.divisions import MEASURED, Division, Ring
+from detector.ops.sparse_conv.divisions import MEASURED, SHARED, Division, Ring
 from tests.oracles.sparse_scenes import random_coordinates
 
 pytestmark = pytest.mark.gpu
@@ -199,6 +199,59 @@ def test_warpgroups(c_in, c_out, tile, offsets, warps, depth, dtype):
             assert out[count:].isnan().all()
 
 
+@pytest.mark.parametrize(("c_in", "c_out", "offsets", "split", "tile_rows", "warps", "depth"), [
+    (64, 64, 27, 2, 16, 16, 2), (64, 64, 27, 3, 16, 12, 3), (64, 64, 27, 4, 32, 8, 2),
+    (16, 16, 27, 2, 32, 16, 3), (4, 16, 27, 3, 64, 15, 2), (8, 32, 75, 3, 16, 12, 2),
+    (128, 128, 27, 2, 32, 16, 2), (128, 64, 3, 4, 16, 8, 3), (32, 32, 1, 2, 32, 8, 2),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("blocks", [2, None])
+def test_warps_that_share_tiles(
+    c_in, c_out, offsets, split, tile_rows, warps, depth, dtype, blocks, monkeypatch
+):
+    """The same sums, always in the same sequence; few blocks have several tiles in turn."""
+    from detector.ops.occupancy.tables import conv_table
+    from detector.ops.sparse_conv import tensor_cores
+
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    if blocks:
+        monkeypatch.setattr(tensor_cores, "multiprocessors", lambda _: blocks)
+    wide = 2 if dtype == torch.float32 else 1
+    tile = tensor_cores._tile(wide * c_in, c_out, offsets, 0)
+    if tile is None or tile_rows * tile > 2048:
+        pytest.skip("needs more shared memory or registers")
+    torch.manual_seed(0)
+    kernel = {75: (3, 5, 5), 27: 3, 3: (3, 1, 1), 1: 1}[offsets]
+    whole = scene(0.3, (8, 60, 90)).neighbours(kernel).table
+    division = Division(tile_rows, warps, depth, split=split)
+    kernels = tensor_cores.convolution(dtype, c_in, c_out, offsets, 0, tile, division)
+    weight = torch.randn(offsets, c_in, c_out, device="cuda") / (offsets * c_in) ** 0.5
+    packed, bias = kernels.packed(weight), torch.randn(c_out, device="cuda")
+    x = torch.randn(whole.shape[1], c_in, device="cuda").to(dtype)
+    for count in (0, 1, 17, 64, 65, 1025, whole.shape[1]):
+        table = whole[:, : max(count, 1)].clone()
+        table[:, 130:300] = -1
+        on_gpu = torch.tensor([count], dtype=torch.int32, device="cuda")
+        residual = torch.randn(count, c_out, device="cuda").to(dtype)
+        true = gathered.convolve(x.double(), weight.to(dtype).double(), table)[:count]
+        true = (true + bias.double() + residual.double()).relu()
+        for in_order in (False, True) if offsets == 27 and count else (False,):
+            read = conv_table(table, on_gpu, in_order=in_order)
+            first = None
+            for after in (None, "features", "table"):
+                out = torch.full((count + 70, c_out), torch.nan, device="cuda", dtype=dtype)
+                kernels(
+                    x, packed, read.table, read.masks, on_gpu, max(count, 1), out,
+                    order=read.order, tiles=read.tiles, bias=bias, residual=residual, relu=True,
+                    after=after,
+                )  # fmt: skip
+                assert out[count:].isnan().all()
+                if count:
+                    assert relative(out[:count], true) < max(TOLERANCE[dtype], 1e-3)
+                first = out if first is None else first
+                assert torch.equal(out[:count], first[:count])
+
+
 @pytest.mark.parametrize("division", [
     Division(16, 12), Division(32, 8, dealt=True), Division(16, 12, 3), Ring(),
     Division(16, 12, 4, listed=True), Division(32, 8, 3, dealt=True),
@@ -238,7 +291,8 @@ def test_tables_in_order(division, dtype):
 
 
 @pytest.mark.parametrize(("shape", "division"), sorted(
-    {(shape, d) for shape, lines in MEASURED.items() for _, *divisions in lines for d in divisions},
+    {(shape, d) for shape, lines in [*MEASURED.items(), *SHARED.items()]
+     for _, *divisions in lines for d in divisions},
     key=str,
 ))  # fmt: skip
 def test_measured_divisions(shape, division):
