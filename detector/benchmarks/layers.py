@@ -99,7 +99,7 @@ def map_rows(workload: Workload, peers: list, ceilings: Ceilings) -> Iterator[Ro
         with torch.cuda.stream(beside):
             before.clear()
         bitmap.scan()
-        fill_scanned(bitmap, bitmap, emitted, [table], (3, 3, 3), ONE, ONE, ONE, overlap=True)
+        fill_scanned(bitmap, bitmap, emitted, [table], (3, 3, 3), ONE, ONE, ONE)
         main.wait_stream(beside)
 
     for in_order in (False, True):

@@ -117,13 +117,9 @@ def fill_table(
 def fill_scanned(
     bitmap: Bitmap, sites: Bitmap, coordinates: Int32[Tensor, "N 4"], into: Sequence[ConvTable],
     kernel_size: Triple, stride: Triple, padding: Triple, dilation: Triple,
-    most_rows: int = ALL_ROWS, *, overlap: bool = False,
+    most_rows: int = ALL_ROWS,
 ) -> None:  # fmt: skip
-    """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates.
-
-    Args:
-        overlap: the scan is what was started last on this stream.
-    """
+    """As `fill_table` for the voxels of a bitmap after its `scan`; writes their coordinates."""
     if not is_known(kernel_size, dilation):
         sites.emit(coordinates)
         fill_table(
@@ -139,7 +135,7 @@ def fill_scanned(
         kernel(
             (blocks(len(coordinates), threads),), threads, *sites.scanned, coordinates,
             len(coordinates), bitmap.words, bitmap.rank, *bitmap.dimensions, *stride, *padding,
-            *dilation, most_rows, *places, device=bitmap.device.index, overlap=overlap,
+            *dilation, most_rows, *places, device=bitmap.device.index, overlap=True,
         )  # fmt: skip
         _list_tiles(into, sites.count)
 

@@ -11,6 +11,8 @@ from torch.nn import functional
 from detector.ops.sparse_conv import tensor_cores
 from detector.sparse.planned.levels import Level, Rows, Table
 
+After = Literal["features", "table"]
+
 
 class PlannedConvolution:
     """Weights folded and packed, with its output buffer.
@@ -57,13 +59,14 @@ class PlannedConvolution:
         self.out = torch.zeros(sites.capacity, self.out_channels, dtype=dtype, device=device)
 
     def __call__(
-        self, features: Tensor, residual: Tensor | None = None, *,
-        after: Literal["features", "table"] = "features",
-    ) -> Tensor:  # fmt: skip
+        self, features: Tensor, residual: Tensor | None = None, *, after: After = "features"
+    ) -> Tensor:
         """Rows (capacity, in_channels) -> rows (capacity, out_channels), always the same memory.
 
         Args:
-            after: what may still be in the making by the kernel started just before.
+            after: what may still be in the making: features and residual alone, by the kernel
+                started just before, or the table, too, by that one or another that its stream has
+                just been told to wait for.
         """
         self.kernels(
             features, self.packed, self.table.table, self.table.masks, self.sites.count,

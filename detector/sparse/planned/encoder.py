@@ -17,7 +17,7 @@ from detector.ops.occupancy.gpu import THREADS, blocks
 from detector.ops.occupancy.shapes import ONE, Triple, convolved_shape
 from detector.sparse.conv import SparseConv3d, SubMConv3d
 from detector.sparse.focal import FocalConv3d
-from detector.sparse.planned.convolution import PlannedConvolution
+from detector.sparse.planned.convolution import After, PlannedConvolution
 from detector.sparse.planned.focal import PlannedFocal
 from detector.sparse.planned.levels import Level, Levels, Step, make_table
 from detector.sparse.planned.network import Block, encoder_units
@@ -215,17 +215,22 @@ class PlannedEncoder:
         main.wait_stream(self._tables)
         reached, mapped = self._reached, self._mapped
         x = self.rows
+        after: After = "table"
         for level, layers in self.layers:
             focal = isinstance(layers[0], PlannedFocal)
             for events in (reached, mapped):
                 if level - focal in events:
                     main.wait_event(events.pop(level - focal))
+                    after = "table"
                     if not focal:  # the first layer of a level needs no more
                         break
             if focal:
-                x = self._run_focal(layers[0], level, x, reached, mapped)
-                continue
-            x = layers[0](x) if len(layers) == 1 else layers[1](layers[0](x), residual=x)
+                x = self._run_focal(layers[0], level, x, after, reached, mapped)
+            elif len(layers) == 1:
+                x = layers[0](x, after=after)
+            else:
+                x = layers[1](layers[0](x, after=after), residual=x)
+            after = "features"
         self._finish(main, placed)
         return x
 
@@ -245,13 +250,14 @@ class PlannedEncoder:
                 mapped[number + 1] = self._index.record_event()
 
     def _run_focal(
-        self, focal: PlannedFocal, level: int, x: Tensor, reached: dict, mapped: dict
-    ) -> Tensor:
+        self, focal: PlannedFocal, level: int, x: Tensor, after: After, reached: dict,
+        mapped: dict,
+    ) -> Tensor:  # fmt: skip
         """While its features are gated and convolved, the voxels that it adds and the levels after
         it are made."""
         main, index, tables = torch.cuda.current_stream(), self._index, self._tables
         main.wait_stream(index)  # what the stage keeps
-        focal.choose(x)
+        focal.choose(x, after)
         tables.wait_stream(main)
         focal.mark()
         index.wait_stream(main)

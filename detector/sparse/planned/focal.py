@@ -20,7 +20,7 @@ from detector.ops.occupancy.shapes import Triple
 from detector.ops.occupancy.tables import TABLE_THREADS, is_known
 from detector.ops.sparse_conv.tensor_cores import HALVES
 from detector.sparse.conv import SparseConv3d
-from detector.sparse.planned.convolution import PlannedConvolution
+from detector.sparse.planned.convolution import After, PlannedConvolution
 from detector.sparse.planned.levels import Level, Rows, Table
 from detector.sparse.planned.network import Block, blocks_of
 
@@ -154,10 +154,11 @@ class PlannedFocal:
             self.here.bitmap, after.kernel_size, after.stride, after.padding, after.dilation
         )
 
-    def choose(self, features: Tensor) -> None:
+    def choose(self, features: Tensor, after: After) -> None:
         """The logits and, with top-k, where each frame's foreground ends."""
         for convolution in self.branch:
-            features = convolution(features)
+            features = convolution(features, after=after)
+            after = "features"
         if self.keys is None:
             return
         self._list_keys(

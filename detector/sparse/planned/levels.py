@@ -149,5 +149,5 @@ class Step:
         fill_scanned(
             self.finer.bitmap, self.coarser.bitmap, self.coarser.coordinates,
             self.table.forms.values(), self.table.kernel_size, self.stride, self.padding,
-            self.dilation, self.finer.capacity, overlap=True,
+            self.dilation, self.finer.capacity,
         )  # fmt: skip
