@@ -45,24 +45,25 @@ def focal_rows(
     then forward and backward with the threshold, module by module, under autocast."""
     voxels = batches(workload, batch_size, frames)
     shape = workload.spatial_shape
-    plain: list[float] = []
+    plain: list[tuple[float, float]] = []  # its time and its floor
 
     def row(kind_of: str, what: str, engine: str, floor_ms: float, measure) -> Row:
         name = f"{kind_of}{kind.__name__} b{batch_size} fp16 {what}"
         return guarded(name, workload.name, engine, floor_ms, measure)
 
-    def forward(encoder: nn.Module):
+    def forward(encoder: nn.Module, floor_ms: float):
         graphed = GraphedEncoder(
             measured_plan(encoder, voxels, shape, batch_size), workload.columns
         )
         time = latency([partial(graphed, *pair) for pair in voxels], repeats)
         graphed.plan.check_capacity()
         if not encoder.focal:
-            plain.append(time.median)
+            plain.append((time.median, floor_ms))
             return time, None, ""
         graphed(*voxels[0])
         note = _choices(graphed.plan, encoder, voxels[0], shape, batch_size)
-        return time, None, f"{time.median / plain[0]:.2f} x plain; {note}"
+        times, floors = (a / b for a, b in zip((time.median, floor_ms), plain[0], strict=True))
+        return time, None, f"{times:.2f} x plain, floor {floors:.2f} x plain's; {note}"
 
     for kind_of, options in (
         ("", None), ("focal ", dict(top_k=False)), ("focal top half ", dict(threshold=PUBLISHED))
@@ -70,7 +71,7 @@ def focal_rows(
         encoder = _encoder(kind, workload, options, voxels[0], batch_size)
         x = SparseTensor(voxels[0][1], voxels[0][0], shape, batch_size)
         floor = encoder_floor_ms(encoder, x, torch.float16, ceilings)
-        yield row(kind_of, "forward", "native, one graph", floor, partial(forward, encoder))
+        yield row(kind_of, "forward", "native, one graph", floor, partial(forward, encoder, floor))
         if kind_of != "focal ":
             continue
         able = [peer for peer in peers if peer.focal]
