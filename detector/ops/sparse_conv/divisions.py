@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+MULTIPROCESSORS = 132
+"""Of the GPU that was measured, an H100."""
 TINY, FEW, SOME, MANY = 10_000, 25_000, 100_000, 150_000
 
 

@@ -1,4 +1,4 @@
-"""How the kernels of `conv.cu` and `conv_sm90.cu` are set up and started."""
+"""How the kernels of `conv.cu`, `conv_split.cu` and `conv_sm90.cu` are set up and started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from torch import Tensor
 
 from detector.ops.cuda_runtime import Kernel, Memory, multiprocessors, shared_memory_limit
 from detector.ops.occupancy.tables import ORDERED
-from detector.ops.sparse_conv.divisions import Division, Ring, measured, of_shared_tiles, usual
+from detector.ops.sparse_conv.divisions import (
+    MULTIPROCESSORS,
+    Division,
+    Ring,
+    measured,
+    of_shared_tiles,
+    usual,
+)
 
 CONV = Path(__file__).with_name("conv.cu")
 CONV_SPLIT = Path(__file__).with_name("conv_split.cu")
@@ -179,7 +186,9 @@ def best_convolution(
     shape = words, out_channels, tile, rows, in_order
     division = None
     if sharing and not wide and offsets >= LEAST_SHARED:
-        division = of_shared_tiles(*shape[:4])
+        # Fewer multiprocessors have room for fewer tiles.
+        alike = rows * MULTIPROCESSORS // multiprocessors(device)
+        division = of_shared_tiles(words, out_channels, tile, alike)
     if division is None and not wide:
         division = measured(*shape)
     if division is None or (isinstance(division, Ring) and not _is_hopper(device)):

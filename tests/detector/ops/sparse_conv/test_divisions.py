@@ -10,6 +10,7 @@ from detector.ops.sparse_conv.divisions import MEASURED, SHARED, Division, Ring,
 @pytest.fixture
 def hopper(monkeypatch):
     monkeypatch.setattr(tensor_cores, "shared_memory_limit", lambda device: 227 << 10)
+    monkeypatch.setattr(tensor_cores, "multiprocessors", lambda device: 132)
     monkeypatch.setattr(tensor_cores, "_is_hopper", lambda device: True)
     for function in (tensor_cores._tile, tensor_cores.convolution):
         function.cache_clear()
@@ -40,16 +41,18 @@ def test_teams_have_a_tile_at_most_where_plans_expect_few_rows(hopper, shape):
         assert kernels.convolve.shared_bytes <= 227 << 10
 
 
-def test_plans_alone_share_tiles(hopper):
+def test_plans_alone_share_tiles(hopper, monkeypatch):
     found = [
         tensor_cores.best_convolution(torch.half, 64, 64, offsets, 0, rows, sharing=sharing)
         for offsets, rows, sharing in ((27, 3000, True), (27, 3000, False), (27, 90_000, True))
     ]
     assert [kernels.division.split for kernels in found] == [3, 1, 1]
     assert found[0].convolve.path == tensor_cores.CONV_SPLIT
-    assert tensor_cores.best_convolution(
-        torch.half, 64, 128, 3, 0, 3000, sharing=True
-    ).division.split == 1  # fmt: skip
+    few_offsets = tensor_cores.best_convolution(torch.half, 64, 128, 3, 0, 3000, sharing=True)
+    assert few_offsets.division.split == 1
+    monkeypatch.setattr(tensor_cores, "multiprocessors", lambda device: 16)  # a smaller GPU
+    smaller = tensor_cores.best_convolution(torch.half, 64, 64, 27, 0, 3000, sharing=True)
+    assert smaller.division.split == 1
 
 
 def test_rows_and_order_choose_a_line():
