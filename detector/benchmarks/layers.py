@@ -13,7 +13,7 @@ from detector.benchmarks.frames import Workload
 from detector.benchmarks.rows import Row, batches, guarded
 from detector.benchmarks.timing import Ceilings, Time, busy_time, gpu_time, tf32_products
 from detector.ops.occupancy import Occupancy
-from detector.ops.occupancy.gpu import Bitmap, Bits
+from detector.ops.occupancy.gpu_bitmap import Bitmap, Bits
 from detector.ops.occupancy.shapes import ONE
 from detector.ops.occupancy.tables import ConvTable, fill_scanned
 from detector.ops.sparse_conv import sparse_conv

@@ -20,8 +20,7 @@ from detector.models.backbones import SparseEncoder
 from detector.models.flips import FLIPS, mean_maps
 from detector.models.heads import TaskMaps
 from detector.ops.boxes.gpu import kept_apart, kept_in_order
-from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import THREADS
+from detector.ops.cuda_runtime import THREADS, Kernel
 from detector.records import Batch, Detections
 from detector.sparse.planned import PlannedEncoder, PlannedVoxelizer
 from detector.sparse.planned.encoder import SOURCE, numbers_of

@@ -17,7 +17,7 @@ import torch
 
 import detector.sparse.planned.convolution
 from detector.ops import cuda_runtime
-from detector.ops.occupancy import gpu
+from detector.ops.occupancy import gpu_bitmap
 from detector.ops.sparse_conv import tensor_cores
 from tests.oracles.cuda_on_cpu import OPS, CpuKernels
 from tests.oracles.launches_on_cpu import at, rows_of
@@ -85,7 +85,7 @@ def stand_in(monkeypatch, folder) -> None:
         detector.sparse.planned.convolution, "torch", SimpleNamespace(**on_cpu)
     )
     on_first = dict(vars(torch), device=lambda *_: SimpleNamespace(index=0))
-    monkeypatch.setattr(gpu, "torch", SimpleNamespace(**on_first))
+    monkeypatch.setattr(gpu_bitmap, "torch", SimpleNamespace(**on_first))
     factories = ("zeros", "ones", "empty")
     for name in factories:
         real = getattr(torch, name)
@@ -94,7 +94,7 @@ def stand_in(monkeypatch, folder) -> None:
             return real(*sizes, **others)
 
         monkeypatch.setattr(torch, name, make)
-        for module in (detector.sparse.planned.convolution, gpu):
+        for module in (detector.sparse.planned.convolution, gpu_bitmap):
             setattr(module.torch, name, make)
 
 

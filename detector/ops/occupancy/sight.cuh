@@ -123,7 +123,7 @@ template <int OFFSETS, class RowOf> __device__ __forceinline__ void add_to_colum
   for (int k = 0; k < OFFSETS; k++) table[(long long)k * pitch + o] = row_of(k);
 }
 
-// n / d for n < 2^31, by a product; the host finds the numbers (`divisor` in gpu.py), shift < 0 for d = 1.
+// n / d for n < 2^31, by a product; the host finds the numbers (`divisor` in gpu_bitmap.py), shift < 0 for d = 1.
 struct Divisor { u32 times; int shift; };
 __device__ __forceinline__ int over(int n, Divisor d) {
   return d.shift < 0 ? n : (int)(__umulhi((u32)n, d.times) >> d.shift);

@@ -21,7 +21,7 @@ from detector.ops.cuda_runtime import THREADS, Kernel, blocks
 from detector.ops.occupancy.shapes import ONE, Triple
 
 if TYPE_CHECKING:
-    from detector.ops.occupancy.gpu import Bitmap
+    from detector.ops.occupancy.gpu_bitmap import Bitmap
 
 TABLES = Path(__file__).with_name("tables.cu")
 ORDER = Path(__file__).with_name("order.cu")

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from detector.geometry import VoxelGrid
-from detector.ops.cuda_runtime import Kernel
+from detector.ops.cuda_runtime import THREADS, Kernel, blocks
 from detector.ops.occupancy import Occupancy
-from detector.ops.occupancy.gpu import THREADS, Bitmap, BitmapIndex, blocks
+from detector.ops.occupancy.gpu import BitmapIndex
+from detector.ops.occupancy.gpu_bitmap import Bitmap
 from detector.ops.voxelize.op import Voxels
 
 SOURCE = Path(__file__).with_name("voxelize.cu")

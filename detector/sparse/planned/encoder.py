@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import THREADS, blocks
+from detector.ops.cuda_runtime import THREADS, Kernel, blocks
 from detector.ops.occupancy.shapes import ONE, Triple, convolved_shape
 from detector.sparse.conv import SparseConv3d, SubMConv3d
 from detector.sparse.focal import FocalConv3d

@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.ops.cuda_runtime import Kernel
-from detector.ops.occupancy.gpu import THREADS, blocks
+from detector.ops.cuda_runtime import THREADS, Kernel, blocks
 from detector.ops.occupancy.shapes import Triple
 from detector.ops.occupancy.tables import TABLE_THREADS, is_known
 from detector.ops.sparse_conv.tensor_cores import HALVES

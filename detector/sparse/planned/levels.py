@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from detector.ops.occupancy.gpu import Bitmap, Bits
+from detector.ops.occupancy.gpu_bitmap import Bitmap, Bits
 from detector.ops.occupancy.shapes import ONE, Triple
 from detector.ops.occupancy.tables import ConvTable, can_be_ordered, fill_scanned, fill_table
 

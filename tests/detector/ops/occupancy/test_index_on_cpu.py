@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detector.ops.occupancy import Occupancy
-from detector.ops.occupancy.gpu import divisor
+from detector.ops.occupancy.gpu_bitmap import divisor
 from detector.ops.occupancy.shapes import convolved_shape
 from tests.oracles.cuda_on_cpu import CpuKernels
 from tests.oracles.sparse_scenes import random_coordinates

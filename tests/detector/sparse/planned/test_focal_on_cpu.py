@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.ops.occupancy.gpu import divisor
+from detector.ops.occupancy.gpu_bitmap import divisor
 from detector.ops.occupancy.shapes import convolved_shape
 from detector.sparse import FocalConv3d, SparseModule, SparseTensor
 from detector.sparse.focal import _kernel_gate
