@@ -11,6 +11,7 @@
 #define TEAMS (WARPS / SPLIT)
 
 #include "products.cuh"
+#include "pack.cuh"
 
 // Eight j of a tile's rows is added up and written by the j % SPLIT-th warp of its team.
 __device__ __forceinline__ u32 eights_of(int part) {

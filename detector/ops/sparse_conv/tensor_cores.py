@@ -246,18 +246,14 @@ def convolution(
         shared = 4 * packed_words
         if division.split > 1:
             source = CONV_SPLIT
+            defines["SPLIT"] = division.split
             shared = max(shared, division.warps * eights * (tile // 16) * FRAGMENT_BYTES)
         shared += steps * BARRIER_BYTES
         packed_words += 2  # counters
     exact = source == CONV_SM90
-    of_split = dict(SPLIT=division.split) if source == CONV_SPLIT else {}
     return Convolution(
-        convolve=Kernel(
-            source, "convolve", "PPPiPPPPiPPiPi", defines | of_split, shared, exact=exact
-        ),
-        pack=Kernel(
-            CONV_SM90 if exact else CONV, "pack", "PiiiPiiP", defines, exact=exact
-        ),
+        convolve=Kernel(source, "convolve", "PPPiPPPPiPPiPi", defines, shared, exact=exact),
+        pack=Kernel(source, "pack", "PiiiPiiP", defines, exact=exact),
         division=division, tile=tile, threads=threads,
         packed_words=out_channels // tile * packed_words,
         in_channels=in_channels, out_channels=out_channels, device=device,
