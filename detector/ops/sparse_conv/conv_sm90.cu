@@ -80,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128 + 128, 1) con
   const int column = blockIdx.y, warp = uniform(threadIdx.x >> 5);
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   const u32 full = shared_address(weights + STAGES * STEP_WORDS), empty = full + 8 * STAGES;
-  may_follow();
+  if (follows < 2) may_follow();  // else who follows may count on the table, too: once it is there
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; i++) {
       set_up_barrier(full + 8 * i, 1);
@@ -90,6 +90,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS_OF_WARPS * 128 + 128, 1) con
   }
   __syncthreads();
   if (follows) await_earlier();
+  if (follows == 2) may_follow();
   const int n = min(*count, capacity), stride = gridDim.x * ROWS;
   int first = blockIdx.x * ROWS;
   if (first >= n) return;
