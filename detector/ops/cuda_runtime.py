@@ -84,8 +84,9 @@ class Kernel:
 
         Args:
             overlap: where the GPU can, as soon as all blocks of the kernel just started have said
-                `griddepcontrol.launch_dependents`; the source then says `griddepcontrol.wait`
-                before it touches what that one writes.
+                `griddepcontrol.launch_dependents` or ended; in a captured graph, of all kernels
+                that the stream waits for, on other streams, too. The source then says
+                `griddepcontrol.wait` before it touches what they write.
         """
         function = self._functions.get(device)
         if function is None:
