@@ -38,15 +38,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
-  if (follows < 2) may_follow();  // else who follows may count on the table, too: once it is there
-
-  set_up_weights(weights);
-  if (!follows && threadIdx.x == 0) await_earlier();
-  load_weights(weights, mine);
-  if (follows == 2) {
-    await_earlier();
-    may_follow();
-  }
+  begin(weights, mine, follows);
   int n = min(*count, capacity);
   const int parts = 8 / NB;  // of a listed tile
   const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);

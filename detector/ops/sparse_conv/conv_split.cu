@@ -58,14 +58,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) convolve(
   const int warp = uniform(threadIdx.x >> 5), team = warp / SPLIT, part = warp % SPLIT, column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
   float4* sums = (float4*)weights + team * SPLIT * NB * MB * 32;
-  if (follows < 2) may_follow();  // else who follows may count on the table, too: once it is there
-  set_up_weights(weights);
-  if (!follows && threadIdx.x == 0) await_earlier();
-  load_weights(weights, mine);
-  if (follows == 2) {
-    await_earlier();
-    may_follow();
-  }
+  begin(weights, mine, follows);
   const int n = min(*count, capacity), tiles = (n + 8 * NB - 1) / (8 * NB), given = gridDim.x * TEAMS;
   const char* own_bytes = own_bytes_of(features);
   int turn = 0;

@@ -21,6 +21,7 @@ extern "C" __global__ void pack(
   int s = rest % KS, m = rest / KS % MB, step = rest / (KS * MB) % STEPS, column = rest / (KS * MB * STEPS);
   int g = lane >> 2, t = lane & 3, group = step / HALVES, half = step % HALVES;
   int channel_out = column * TILE + g * 2 * MB + 2 * m + (reg & 1);
+  const Given weights{given, is_float32, turned, flipped, scale, source, target};
   float value[2] = {};
 #if TF32
   const int words = 1, width = 2;  // numbers of a register, 16-bit words of a number
@@ -34,14 +35,7 @@ extern "C" __global__ void pack(
     else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 / width * (t & 1) + within; }
     else if (CHUNK == 16) channel = 4 / width * t + within;
     else channel = (half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1)) / width + within;
-    if (k < OFFSETS && channel < source && channel_out < target) {
-      int from = flipped ? OFFSETS - 1 - k : k;
-      long long at = turned ? ((long long)from * target + channel_out) * source + channel
-                            : ((long long)from * source + channel) * target + channel_out;
-      if (is_float32) value[e] = ((const float*)given)[at];
-      else value[e] = low_half(((const u16*)given)[at]);
-      if (scale) value[e] *= scale[channel_out];
-    }
+    value[e] = weights.at(k, channel, channel_out);
   }
 #if TF32
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(packed[i]) : "f"(value[0]));

@@ -54,6 +54,19 @@ __device__ __forceinline__ void wait_all_weights(const u32* weights, int again =
   for (int i = 0; i < GROUPS; i++) wait_weights(weights, i, again);
 }
 
+// A block's first step: asks for the weights, and waits for the table if that is still in the making. `follows` as
+// `conv.cu` describes it.
+__device__ __forceinline__ void begin(u32* weights, const u32* from, int follows) {
+  if (follows < 2) may_follow();  // else who follows may count on the table, too: once it is there
+  set_up_weights(weights);
+  if (!follows && threadIdx.x == 0) await_earlier();
+  load_weights(weights, from);
+  if (follows == 2) {
+    await_earlier();
+    may_follow();
+  }
+}
+
 // This thread's bytes of row 0.
 __device__ __forceinline__ const char* own_bytes_of(const u16* features) {
   const int t = threadIdx.x & 3;

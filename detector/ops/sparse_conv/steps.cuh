@@ -35,3 +35,25 @@ __device__ __forceinline__ void pop_step(u32 (&left)[MASK_WORDS], int& step) {
       else left[i] &= ~(((1u << PACK) - 1) << (k / PACK * PACK & 31));
     }
 }
+
+// Weights as they are given: (OFFSETS, source, target), float32 or 16 bit.
+//   turned    (OFFSETS, target, source)
+//   flipped   offset k takes those of OFFSETS - 1 - k
+//   scale     may be null: a factor of each output channel
+struct Given {
+  const void* weights;
+  int is_float32, turned, flipped;
+  const float* scale;
+  int source, target;
+  // Zero past their channels.
+  __device__ __forceinline__ float at(int k, int channel, int channel_out) const {
+    if (k >= OFFSETS || channel >= source || channel_out >= target) return 0.f;
+    const int from = flipped ? OFFSETS - 1 - k : k;
+    const long long place = turned ? ((long long)from * target + channel_out) * source + channel
+                                   : ((long long)from * source + channel) * target + channel_out;
+    float value;
+    if (is_float32) value = ((const float*)weights)[place];
+    else value = low_half(((const u16*)weights)[place]);
+    return scale ? value * scale[channel_out] : value;
+  }
+};

@@ -197,6 +197,7 @@ extern "C" __global__ void pack(
   int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;
   int group = step / HALVES, half = step % HALVES;
   int channel_out = column * TILE + (row >> 1) * (TILE / 4) + 2 * eight + (row & 1);
+  const Given weights{given, is_float32, turned, flipped, scale, source, target};
   float value[2];
   for (int e = 0; e < 2; e++) {
     int within = 2 * half_of_k + e, k = group, channel;
@@ -204,15 +205,7 @@ extern "C" __global__ void pack(
     else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 * (t & 1) + within; }
     else if (CHUNK == 16) channel = 4 * t + within;
     else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
-    value[e] = 0.f;
-    if (k < OFFSETS && channel < source && channel_out < target) {
-      int from = flipped ? OFFSETS - 1 - k : k;
-      long long at = turned ? ((long long)from * target + channel_out) * source + channel
-                            : ((long long)from * source + channel) * target + channel_out;
-      if (is_float32) value[e] = ((const float*)given)[at];
-      else value[e] = low_half(((const u16*)given)[at]);
-      if (scale) value[e] *= scale[channel_out];
-    }
+    value[e] = weights.at(k, channel, channel_out);
   }
   u32 both;
   PACK_F32(both, value[1], value[0]);
