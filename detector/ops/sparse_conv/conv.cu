@@ -42,8 +42,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   int n = min(*count, capacity);
   const int parts = 8 / NB;  // of a listed tile
   const int tiles = list ? (n + 63) / 64 * parts : (n + 8 * NB - 1) / (8 * NB);
-  // Tiles of a block lie far apart: heavy ones lie together.
-  const int begin = warp * (int)gridDim.x + blockIdx.x, given = gridDim.x * WARPS;
+  const int given = gridDim.x * WARPS;
   const char* own_bytes = own_bytes_of(features);
   bool waited = false;
   auto wait_for = [&](int step) {
@@ -53,7 +52,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
     if (turn >= tiles) return n;
     return (list ? uniform(list[turn / parts]) * parts + turn % parts : turn) * 8 * NB;
   };
-  int turn = begin, first = first_of(begin);  // a listed tile may begin past the end
+  // Tiles of a block lie far apart: heavy ones lie together.
+  int turn = warp * (int)gridDim.x + blockIdx.x, first = first_of(turn);  // a listed tile may begin past the end
   Walk walk;
   walk.start(masks, first, n);
   if (follows == 1) await_earlier();

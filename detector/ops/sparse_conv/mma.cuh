@@ -39,7 +39,8 @@ __device__ __forceinline__ void fetch8(u32* v, const char* features, int row) {
 }
 
 #define ROWS_HELD (PACK == 1 ? (NB + 3) / 4 : NB)
-struct Rows { int at[ROWS_HELD]; };  // one a lane of each 32; for less than 16 channels, of this thread's column in each eight
+// One a lane of each 32; for less than 16 channels, of this thread's column in each eight.
+struct Rows { int at[ROWS_HELD]; };
 
 // Which rows the tile's voxels see at a step; none at step -1.
 __device__ __forceinline__ void load_rows(Rows& rows, const int* table, int pitch, int first, int count, int step) {
@@ -199,7 +200,8 @@ __device__ __forceinline__ void write(
 #pragma unroll
   for (int i = 0; i < 2 * NB; i++) {
     const int o = places.of(i / 2, i & 1);
-    if (residual && o >= 0 && eights >> i / 2 & 1) summand[i / 2][i & 1] = load(residual + (long long)o * COUT + channels);
+    if (residual && o >= 0 && eights >> i / 2 & 1)
+      summand[i / 2][i & 1] = load(residual + (long long)o * COUT + channels);
   }
 #pragma unroll
   for (int i = 0; i < 2 * NB; i++) {

@@ -1,6 +1,7 @@
 // What both convolutions by `mma` do: weights into shared memory, and a tile's products, step by step.
 
 #include "mma.cuh"
+#include "barriers.cuh"
 
 // Weights come in groups, each with a barrier that tells when it is there; before sm_90, all at once.
 #ifndef BARRIERS_AT
@@ -12,8 +13,7 @@ __device__ __forceinline__ u32 barrier_of(const u32* weights, int group) {
 __device__ __forceinline__ void set_up_weights(const u32* weights) {
 #if __CUDA_ARCH__ >= 900
   if (threadIdx.x == 0) {
-    for (int i = 0; i < GROUPS; i++)
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_of(weights, i)));
+    for (int i = 0; i < GROUPS; i++) set_up_barrier(barrier_of(weights, i), 1);
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
   __syncthreads();
@@ -22,36 +22,27 @@ __device__ __forceinline__ void set_up_weights(const u32* weights) {
 __device__ __forceinline__ void load_weights(u32* weights, const u32* from) {
 #if __CUDA_ARCH__ >= 900
   if (threadIdx.x) return;
-  const u32 bytes = HALVES * STEP_WORDS * 4;
+  const int words = HALVES * STEP_WORDS;
 #pragma unroll 1
-  for (int i = 0; i < GROUPS; i++) {
-    const u32 barrier = barrier_of(weights, i);
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-            shared_address(weights + i * HALVES * STEP_WORDS)),
-        "l"(from + (long long)i * HALVES * STEP_WORDS), "r"(bytes), "r"(barrier)
-        : "memory");
-  }
+  for (int i = 0; i < GROUPS; i++)
+    copy_there(weights + i * words, from + (long long)i * words, words * 4, barrier_of(weights, i));
 #else
   for (int i = threadIdx.x; i < STEPS * STEP_WORDS / 4; i += blockDim.x)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(from + 4ll * i));
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(weights + 4 * i)), "l"(from + 4ll * i));
   asm volatile("cp.async.wait_all;");
   __syncthreads();
 #endif
 }
-// Of a group, for the first time they are loaded or, with `again`, the second, fourth ...
-__device__ __forceinline__ void wait_weights(const u32* weights, int group, int again = 0) {
+// Of a group; `phase` is 1 where they are loaded for the second, fourth, ... time.
+__device__ __forceinline__ void wait_weights(const u32* weights, int group, int phase = 0) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@!p bra AGAIN;}" ::"r"(
-          barrier_of(weights, group)), "r"(again)
-      : "memory");
+  wait_phase(barrier_of(weights, group), phase);
 #endif
 }
-__device__ __forceinline__ void wait_all_weights(const u32* weights, int again = 0) {
+__device__ __forceinline__ void wait_all_weights(const u32* weights) {
 #pragma unroll 1
-  for (int i = 0; i < GROUPS; i++) wait_weights(weights, i, again);
+  for (int i = 0; i < GROUPS; i++) wait_weights(weights, i);
 }
 
 // A block's first step: asks for the weights, and waits for the table if that is still in the making. `follows` as
@@ -65,12 +56,6 @@ __device__ __forceinline__ void begin(u32* weights, const u32* from, int follows
     await_earlier();
     may_follow();
   }
-}
-
-// This thread's bytes of row 0.
-__device__ __forceinline__ const char* own_bytes_of(const u16* features) {
-  const int t = threadIdx.x & 3;
-  return (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
 }
 
 // Adds the products of the tile's steps that `walk` tells.

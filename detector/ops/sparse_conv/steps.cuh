@@ -19,6 +19,12 @@ __device__ __forceinline__ int own_offset(int step) {
   return k;
 }
 
+// Where a thread's bytes of a row begin.
+__device__ __forceinline__ const char* own_bytes_of(const u16* features) {
+  const int t = threadIdx.x & 3;
+  return (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
+}
+
 // The same in all lanes, and the compiler sees that it is: it would else take loops and shuffles that depend on it for
 // divergent, and wait for all that was asked for at each.
 template <class T> __device__ __forceinline__ T uniform(T same) { return (T)__reduce_or_sync(~0u, (u32)same); }

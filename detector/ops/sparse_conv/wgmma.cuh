@@ -2,6 +2,7 @@
 // weights read from shared memory by the tensor cores themselves. The pieces of `conv_sm90.cu`.
 
 #include "steps.cuh"
+#include "barriers.cuh"
 
 #define FRAGMENT (8 * TILE)                   // u32 of 16 x TILE weights
 #define STEP_WORDS (KS * FRAGMENT)
@@ -78,12 +79,6 @@ __device__ __forceinline__ void gather(Inputs& in, int2 rows, const char* featur
   }
 }
 
-// Where a thread's bytes of a row begin.
-__device__ __forceinline__ const char* own_bytes_of(const u16* features) {
-  const int t = threadIdx.x & 3;
-  return (const char*)features + (PACK == 4 ? 0 : PACK == 2 ? (t & 1) * 8 : t * (CHUNK == 16 ? 8 : 16));
-}
-
 // In a step:
 #define LAST (1 << 20)  // the last of its tile
 #define SEES (1 << 19)  // this warpgroup's rows see something
@@ -109,29 +104,6 @@ __device__ __forceinline__ void start_products(float (&sum)[TILE / 2], const Inp
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void end_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
-
-__device__ __forceinline__ void set_up_barrier(u32 barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-// Waits for the end of a phase: of the first, third, ... for 0, of the others for 1.
-__device__ __forceinline__ void wait_phase(u32 barrier, int phase) {
-  asm volatile(
-      "{.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@!p bra AGAIN;}" ::"r"(barrier),
-      "r"(phase)
-      : "memory");
-}
-__device__ __forceinline__ void arrive_at(u32 barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-// A copy to shared memory that ends the barrier's phase.
-__device__ __forceinline__ void copy_there(u32* to, const u32* from, u32 bytes, u32 barrier) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          shared_address(to)),
-      "l"(from), "r"(bytes), "r"(barrier)
-      : "memory");
-}
 
 __device__ __forceinline__ void load_words(u32 (&v)[NB], const u32* from) {
   if (NB == 2) {
