@@ -27,6 +27,8 @@
 //   BF16         1: bfloat16, 0: float16
 //   TF32         1: float32
 
+#define COUNTERS 2  // tiles asked for, blocks done
+
 #include "products.cuh"
 #include "pack.cuh"
 
@@ -37,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, RESIDENT) convolve(
   int lane = threadIdx.x & 31, warp = uniform(threadIdx.x >> 5);
   int column = blockIdx.y;
   const u32* mine = packed + (long long)column * STEPS * STEP_WORDS;
-  u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + 2 * column;  // tiles asked for, blocks done
+  u32* counters = packed + (long long)gridDim.y * STEPS * STEP_WORDS + COUNTERS * column;
   begin(weights, mine, follows);
   int n = min(*count, capacity);
   const int parts = 8 / NB;  // of a listed tile

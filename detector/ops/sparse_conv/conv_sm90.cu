@@ -15,6 +15,7 @@
 //                     features
 
 #include "wgmma.cuh"
+#include "pack.cuh"
 
 #define ROWS (64 * GROUPS_OF_WARPS)
 #define REGISTERS (GROUPS_OF_WARPS == 4 ? 112 : GROUPS_OF_WARPS == 3 ? 160 : 240)  // of a thread that multiplies

@@ -224,3 +224,10 @@ __device__ __forceinline__ void write(
     if (o >= 0) store(made, out + (long long)o * COUT + channels);
   }
 }
+
+// Packed weights are [column of TILE][step][m][s][lane][register][2].
+__device__ __forceinline__ Word word_of(int i) {
+  const int reg = i & 3, lane = i >> 2 & 31, rest = i >> 7;
+  const int s = rest % KS, m = rest / KS % MB, step = rest / (KS * MB) % STEPS, column = rest / (KS * MB * STEPS);
+  return {step, s, lane & 3, reg >> 1, column * TILE + (lane >> 2) * 2 * MB + 2 * m + (reg & 1)};
+}

@@ -42,6 +42,11 @@ __device__ __forceinline__ void pop_step(u32 (&left)[MASK_WORDS], int& step) {
     }
 }
 
+// What a word of packed weights holds: one output channel's, for some of the input channels that thread t of four takes
+// at a step's s-th product - the first or, as `pair` says, the second ones. Where they lie in a row is for `own_bytes_of`
+// to say, and for `pack`.
+struct Word { int step, s, t, pair, channel_out; };
+
 // Weights as they are given: (OFFSETS, source, target), float32 or 16 bit.
 //   turned    (OFFSETS, target, source)
 //   flipped   offset k takes those of OFFSETS - 1 - k

@@ -154,32 +154,9 @@ __device__ __forceinline__ void finish(
   for (int i = 0; i < TILE / 2; i++) sum[i] = 0.f;
 }
 
-// Weights (OFFSETS, CIN, COUT), float32 or 16 bit, into the order of `convolve`:
-// [column of TILE][step][product][8 columns][8 inner elements][column][2 elements]. See `conv.cu` for the
-// arguments.
-extern "C" __global__ void pack(
-    const void* given, int is_float32, int turned, int flipped, const float* scale, int source, int target,
-    u32* packed) {
-  may_follow();
-  const int total = COUT / TILE * STEPS * STEP_WORDS;
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= total) return;
-  int word = i % FRAGMENT, rest = i / FRAGMENT;
-  int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
-  int t = word & 3, row = word >> 2 & 7, half_of_k = word >> 5 & 1, eight = word >> 6;
-  int group = step / HALVES, half = step % HALVES;
-  int channel_out = column * TILE + (row >> 1) * (TILE / 4) + 2 * eight + (row & 1);
-  const Given weights{given, is_float32, turned, flipped, scale, source, target};
-  float value[2];
-  for (int e = 0; e < 2; e++) {
-    int within = 2 * half_of_k + e, k = group, channel;
-    if (PACK == 4) { k = group * 4 + t; channel = within; }
-    else if (PACK == 2) { k = group * 2 + (t >> 1); channel = 4 * (t & 1) + within; }
-    else if (CHUNK == 16) channel = 4 * t + within;
-    else channel = half * CHUNK + 32 * (s >> 1) + 8 * t + 4 * (s & 1) + within;
-    value[e] = weights.at(k, channel, channel_out);
-  }
-  u32 both;
-  PACK_F32(both, value[1], value[0]);
-  packed[i] = both;
+// Packed weights are [column of TILE][step][product][8 columns][8 inner elements][column][2 elements].
+__device__ __forceinline__ Word word_of(int i) {
+  const int word = i % FRAGMENT, rest = i / FRAGMENT, row = word >> 2 & 7, eight = word >> 6;
+  const int s = rest % KS, step = rest / KS % STEPS, column = rest / (KS * STEPS);
+  return {step, s, word & 3, word >> 5 & 1, column * TILE + (row >> 1) * (TILE / 4) + 2 * eight + (row & 1)};
 }
