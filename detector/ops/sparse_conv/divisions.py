@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -217,10 +218,8 @@ SHARED = {
 
 def of_shared_tiles(words: int, out_channels: int, tile: int, rows: int) -> Division | None:
     """None: sharing gains nothing, or was not measured. Arguments as of `measured`."""
-    for up_to, division in SHARED.get((words, out_channels, tile), ()):
-        if rows <= up_to:
-            return division
-    return None
+    divisions = _line(SHARED.get((words, out_channels, tile), ()), rows)
+    return divisions[0] if divisions else None
 
 
 def measured(
@@ -233,10 +232,13 @@ def measured(
         tile: output channels of a block.
         in_order: by a table in order.
     """
-    for up_to, *divisions in MEASURED.get((words, out_channels, tile), ()):
-        if rows <= up_to:
-            return divisions[-1 if in_order else 0]
-    return None
+    divisions = _line(MEASURED.get((words, out_channels, tile), ()), rows)
+    return divisions[-1 if in_order else 0] if divisions else None
+
+
+def _line(lines: Sequence[tuple], rows: int) -> list[Division | Ring]:
+    """The divisions of the first line for so many rows, or none."""
+    return next((divisions for up_to, *divisions in lines if rows <= up_to), [])
 
 
 def usual(
